@@ -1,0 +1,31 @@
+"""fastnn: train and use multilayer perceptrons on a CPU, fast, from kernels anyone can read.
+
+Names are loaded when they are first used, so that ``import fastnn`` and a prediction need no Numba.
+"""
+
+from importlib import import_module
+from typing import Any
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "train": "fastnn.training",
+    "Training": "fastnn.training",
+    "Settings": "fastnn.training",
+    "Epoch": "fastnn.training",
+    "load": "fastnn.model",
+    "Model": "fastnn.model",
+    "Network": "fastnn.network",
+    "FastnnError": "fastnn.errors",
+    "load_data": "fastnn.datasets",
+    "draw_strokes": "fastnn.datasets",
+    "check_gradients": "fastnn.gradcheck",
+}
+_ALIASES = {"load_data": "load", "draw_strokes": "draw", "check_gradients": "check"}
+__all__ = [*_HOMES, "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'fastnn' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), _ALIASES.get(name, name))

@@ -1,0 +1,143 @@
+"""`fastnn bench`: this machine's peak, the kernels' share of it, and an epoch beside the same work in NumPy."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from fastnn import reference
+from fastnn.datasets.base import Dataset, checked_split
+from fastnn.network import Network
+
+_REPEATS = 5
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table.
+
+    Attributes
+    ----------
+    work : str
+    seconds : float
+        Of the fastest of several runs.
+    gflops : float
+        10^9 floating-point operations a second.
+    share : float
+        Of this machine's measured peak on the same number of threads.
+    numpy_ratio : float, optional
+        How many times longer NumPy takes, in the same run.
+    """
+
+    work: str
+    seconds: float
+    gflops: float
+    share: float
+    numpy_ratio: float | None = None
+
+
+def fastest(run: Callable[[], object], repeats: int = _REPEATS) -> float:
+    """Seconds of the fastest of `repeats` runs, after one that does not count."""
+    run()
+    best = float("inf")
+    for _ in range(repeats):
+        begin = time.perf_counter()
+        run()
+        best = min(best, time.perf_counter() - begin)
+    return best
+
+
+def peak_gflops(dtype: str = "float32") -> float:
+    """10^9 floating-point operations a second of one core, from fused multiply-adds that never leave registers."""
+    from fastnn.kernels.measure import PEAK_FLOPS_A_ROUND, peak
+    from fastnn.kernels.layout import aligned_zeros
+
+    panel = aligned_zeros((64, _width(dtype)), np.dtype(dtype))
+    rounds = 100_000
+    seconds = fastest(lambda: peak(panel, panel, rounds), 10)
+    return rounds * PEAK_FLOPS_A_ROUND * _width(dtype) / seconds / 1e9
+
+
+def _width(dtype: str) -> int:
+    from fastnn.kernels.host import SHAPE
+
+    return SHAPE.panel_width(np.dtype(dtype).itemsize)
+
+
+def product_seconds(batch: int, inputs: int, units: int) -> tuple[float, float]:
+    """Seconds of the forward and of the weight-gradient product, batch x inputs by inputs x units, on one thread."""
+    from fastnn.kernels.layout import to_panels
+    from fastnn.kernels.measure import forward_product, gradient_product
+
+    random = np.random.default_rng(0)
+    x, w, dz = (random.standard_normal(s).astype(np.float32) for s in ((batch, inputs), (inputs, units), (batch, units)))
+    panels = to_panels(x), to_panels(w), to_panels(np.zeros((1, units), np.float32))[:, 0], to_panels(dz)
+    x_p, w_p, b_p, dz_p = panels
+    out = to_panels(np.zeros_like(dz))
+    repeats = max(1, int(2e8 / (2 * batch * inputs * units)))
+    forward = fastest(lambda: forward_product(x_p, w_p, b_p, inputs, batch, out, repeats))
+    gradient = fastest(lambda: gradient_product(x_p, dz_p, inputs, batch, w_p, b_p, repeats))
+    return forward / repeats, gradient / repeats
+
+
+def random_dataset(examples: int = 20_000, features: int = 784, classes: int = 10) -> Dataset:
+    """Random uint8 pixels, a fifth of them ink, with random labels: speed does not depend on what they show."""
+    random = np.random.default_rng(0)
+    x = random.integers(1, 256, (examples, features), np.uint8) * (random.random((examples, features)) < 0.2)
+    split = checked_split(x.astype(np.uint8), random.integers(0, classes, examples), classes, "random")
+    return Dataset("random", split, None, tuple(map(str, range(classes))))
+
+
+def numpy_epoch(dataset: Dataset, sizes: tuple[int, ...], batch: int, rate: float = 0.05) -> Callable[[], object]:
+    """One epoch of the reference in float32, the data already float32 and in order."""
+    network = Network.mlp(sizes[0], sizes[1:-1], sizes[-1])
+    parameters = network.initial_parameters(0)
+    x, y = dataset.train.x.astype(np.float32) / np.float32(255), dataset.train.y
+
+    def run() -> object:
+        batches = ((x[i : i + batch], y[i : i + batch]) for i in range(0, len(x), batch))
+        return reference.train_steps(parameters, batches, rate)
+
+    return run
+
+
+def epoch_seconds(dataset: Dataset, sizes: tuple[int, ...], batch: int, threads: int | None, repeats: int = 3) -> float:
+    """Seconds of the fastest of `repeats` epochs of fastnn, after one that does not count."""
+    from fastnn.training import Settings, Training
+
+    run = Training(dataset, Settings(sizes[1:-1], repeats + 1, batch, 0.05, threads=threads))
+    try:
+        return min(epoch.seconds for epoch in list(run)[1:])
+    finally:
+        run.close()
+
+
+def table(threads: int | None = None) -> Iterator[Row]:
+    """The lines of `fastnn bench`: products on one core, then epochs on `threads`, each beside NumPy."""
+    from fastnn.kernels.host import available_threads
+    from fastnn.training import step_flops
+
+    cores = threads or available_threads()
+    peak = peak_gflops()
+    yield Row("peak of one core, float32", 0.0, peak, 1.0)
+    for batch, inputs, units in ((64, 784, 128), (256, 1024, 1024)):
+        flops = 2 * batch * inputs * units
+        x, w = np.ones((batch, inputs), np.float32), np.ones((inputs, units), np.float32)
+        by_numpy = fastest(lambda x=x, w=w: x @ w, 20)  # type: ignore[misc]
+        pair = product_seconds(batch, inputs, units)
+        for name, seconds in zip(("forward", "weight gradient"), pair, strict=True):
+            rate = flops / seconds / 1e9
+            shown = f"{name} {batch} x {inputs} x {units}, 1 thread"
+            yield Row(shown, seconds, rate, rate / peak, by_numpy / seconds)
+    dataset = random_dataset()
+    for sizes, batch in (((784, 128, 10), 64), ((784, 128, 10), 256), ((784, 512, 512, 10), 128)):
+        network = Network.mlp(sizes[0], sizes[1:-1], sizes[-1])
+        flops = step_flops(network, batch) * len(dataset.train) / batch
+        by_numpy = fastest(numpy_epoch(dataset, sizes, batch), 2)
+        seconds = epoch_seconds(dataset, sizes, batch, threads)
+        rate = flops / seconds / 1e9
+        shown = f"20,000 examples, {'-'.join(map(str, sizes))}, batch {batch}"
+        yield Row(shown, seconds, rate, rate / (peak * cores), by_numpy / seconds)

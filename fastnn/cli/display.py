@@ -1,0 +1,149 @@
+"""Text for people: bars, tables, progress. Plain where the output is no terminal, or colour is not wanted."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, TextIO
+
+if TYPE_CHECKING:
+    from fastnn.model import Prediction
+    from fastnn.training import Epoch, Progress
+
+_BAR = 24
+_EIGHTHS = " ▏▎▍▌▋▊▉█"
+
+
+def is_fancy(stream: TextIO) -> bool:
+    """Whether colour and moving bars belong on this stream."""
+    return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def _can_draw(stream: TextIO) -> bool:
+    try:
+        _EIGHTHS.encode(stream.encoding or "ascii")
+        return True
+    except (UnicodeEncodeError, LookupError):
+        return False
+
+
+def bar(share: float, width: int = _BAR, stream: TextIO | None = None) -> str:
+    """`share` (0 to 1) of `width` characters."""
+    if not _can_draw(stream or sys.stdout):
+        return "#" * round(share * width)
+    full, rest = divmod(round(share * width * 8), 8)
+    return "█" * full + (_EIGHTHS[rest] if rest else "")
+
+
+def say(text: str = "") -> None:
+    """A result, on stdout."""
+    print(text)
+
+
+def note(text: str) -> None:
+    """Something about how it goes, on stderr."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[str]], right: Sequence[int] = ()) -> str:
+    """Columns of equal width, those numbered in `right` aligned to the right."""
+    lines = [list(header), *(list(row) for row in rows)]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
+    shown = []
+    for line in lines:
+        cells = [c.rjust(w) if i in right else c.ljust(w) for i, (c, w) in enumerate(zip(line, widths, strict=True))]
+        shown.append("  ".join(cells).rstrip())
+    shown.insert(1, "  ".join("-" * width for width in widths))
+    return "\n".join(shown)
+
+
+def prediction(answer: Prediction, name: str, top: int | None, chart: bool) -> str:
+    """One answer: a line, and a bar for each of the `top` classes when a chart is wanted."""
+    line = f"{name}: {answer.label}  ({answer.confidence:.1%})"
+    if answer.warning:
+        line += f"  warning: {answer.warning}"
+    if not chart:
+        return line
+    ordered = list(answer.probabilities.items())
+    if top is not None:
+        ordered = sorted(ordered, key=lambda item: -item[1])[:top]
+    widest = max(len(name) for name, _ in ordered)
+    bars = [f"  {name.rjust(widest)}  {p:6.1%}  {bar(p)}".rstrip() for name, p in ordered]
+    return "\n".join([line, *bars])
+
+
+def epoch_line(epoch: Epoch, epochs: int) -> str:
+    """One line about an epoch."""
+    return (
+        f"epoch {epoch.epoch:>{len(str(epochs))}}/{epochs}  loss {epoch.loss:.4f}  accuracy {epoch.accuracy:.2%}  "
+        f"{epoch.examples_per_second:>11,.0f} examples/s  {epoch.seconds:.3f} s"
+    )
+
+
+class Reporter:
+    """Tells on stderr how training goes: a moving bar on a terminal, a line an epoch elsewhere, nothing if quiet.
+
+    Parameters
+    ----------
+    epochs : int
+        Of the whole run.
+    quiet : bool
+    """
+
+    def __init__(self, epochs: int, quiet: bool) -> None:
+        self._epochs, self._quiet = epochs, quiet
+        self._moving = not quiet and is_fancy(sys.stderr)
+        self._open = ""
+
+    def compiling(self, count: int, name: str) -> None:
+        """A function is being compiled: one line, once; on a terminal it counts."""
+        text = "compiling kernels (first run only)"
+        if self._moving:
+            self._rewrite(f"{text}: {count} functions, {name}")
+        elif not self._quiet and count == 1:
+            note(text)
+
+    def compiled(self, seconds: float, count: int) -> None:
+        """Compilation is over."""
+        if count and not self._quiet:
+            self._rewrite("")
+            note(f"compiled {count} functions in {seconds:.1f} s; later runs load them")
+
+    def progress(self, done: Progress) -> None:
+        """Somewhere in an epoch."""
+        if self._moving:
+            share = done.done / done.examples
+            self._rewrite(
+                f"epoch {done.epoch}/{self._epochs} {bar(share, 20, sys.stderr).ljust(20)} loss {done.loss:.4f}  "
+                f"accuracy {done.accuracy:.2%}  {done.done / done.seconds:,.0f} examples/s"
+            )
+
+    def epoch(self, epoch: Epoch) -> None:
+        """An epoch is over."""
+        if not self._quiet:
+            self._rewrite("")
+            note(epoch_line(epoch, self._epochs))
+
+    def _rewrite(self, text: str) -> None:
+        if self._moving and (text or self._open):
+            columns = os.get_terminal_size(sys.stderr.fileno()).columns or 80
+            sys.stderr.write("\r\x1b[2K" + text[: columns - 1])
+            sys.stderr.flush()
+            self._open = text
+
+
+@contextmanager
+def counted_compilation(reporter: Reporter) -> Iterator[list[int]]:
+    """Count compiled functions while they are reported; the count is the list's only item."""
+    from fastnn.kernels.jit import watch_compilation
+
+    count = [0]
+
+    def report(number: int, name: str) -> None:
+        count[0] = number
+        reporter.compiling(number, name)
+
+    with watch_compilation(report):
+        yield count

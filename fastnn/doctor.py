@@ -1,0 +1,59 @@
+"""What `fastnn doctor` tells: the machine, the kernels, the cache, the versions."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import sys
+
+from fastnn import __version__
+
+PACKAGES = ("numpy", "numba", "llvmlite", "pillow", "typer", "safetensors", "platformdirs")
+EXTRAS = {"dev": ("pytest", "pytest-benchmark", "ruff", "mypy", "hypothesis")}
+
+
+def facts() -> dict[str, dict[str, str]]:
+    """Everything worth knowing for a report, as sections of names and values."""
+    from fastnn.kernels import host
+    from fastnn.kernels.cache import cache_folder, folder_problem
+
+    shape, quota, folder = host.SHAPE, host.cgroup_quota(), cache_folder()
+    problem = folder_problem(folder)
+    kept = sorted(folder.glob("*.bin")) if folder.is_dir() else []
+    size = sum(path.stat().st_size for path in kept)
+    return {
+        "machine": {
+            "CPU": host.cpu_name(),
+            "system": f"{platform.system()} {platform.machine()}",
+            "widest vector": f"{host.host_lanes()} float32 numbers",
+        },
+        "kernels": {
+            "vector": f"{shape.lanes(4)} float32 numbers ({8 * shape.vector_bytes} bits)",
+            "tile": f"{shape.rows} rows x {shape.vectors} vectors",
+            "panel": f"{shape.panel_width(4)} float32 columns",
+        },
+        "threads": {
+            "can run at once": str(host.available_threads()),
+            "affinity": f"{host.affinity_count()} cores",
+            "control group quota": "none" if quota is None else f"{quota:g} CPUs",
+        },
+        "kernel cache": {
+            "folder": str(folder),
+            "state": f"not used: {problem}" if problem else f"{len(kept)} kernels, {size / 1e6:.1f} MB",
+        },
+        "versions": {
+            "fastnn": __version__,
+            "Python": f"{sys.version.split()[0]} ({platform.python_implementation()})",
+            **{name: _version(name) for name in PACKAGES},
+        },
+        "extras": {
+            extra: ", ".join(f"{name} {_version(name)}" for name in names) for extra, names in EXTRAS.items()
+        },
+    }
+
+
+def _version(name: str) -> str:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return "missing"

@@ -1,0 +1,68 @@
+"""The one family of errors. Each message names the file or option, what is wrong, and what to do."""
+
+from __future__ import annotations
+
+
+def printable(text: object, limit: int = 200) -> str:
+    """`text` with control characters escaped and its length bounded, for names that come from files."""
+    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
+    return shown if len(shown) <= limit else shown[: limit - 1] + "…"
+
+
+class FastnnError(Exception):
+    """Base of all errors that fastnn raises on purpose; `exit_code` is what the command returns."""
+
+    exit_code = 1
+
+
+class RunError(FastnnError):
+    """The run failed: it diverged, the disk is full, the network is away."""
+
+    exit_code = 1
+
+
+class DivergedError(RunError):
+    """The loss of a batch was not finite.
+
+    Attributes
+    ----------
+    epoch, step : int
+        Where, counted from 1.
+    """
+
+    def __init__(self, epoch: int, step: int, learning_rate: float) -> None:
+        self.epoch, self.step = epoch, step
+        super().__init__(
+            f"training diverged at epoch {epoch}, step {step}: the loss is not finite "
+            f"(learning rate {learning_rate:g}). Try --lr {learning_rate / 10:g}"
+        )
+
+
+class UsageError(FastnnError):
+    """An option or argument is out of its range, or an extra is missing."""
+
+    exit_code = 2
+
+
+class InputError(FastnnError):
+    """An input was refused: data, image or model file."""
+
+    exit_code = 3
+
+
+class DataError(InputError):
+    """A data set was refused."""
+
+
+class ImageError(InputError):
+    """A picture was refused."""
+
+
+class ModelFileError(InputError):
+    """A model file was refused."""
+
+
+class QualityError(FastnnError):
+    """A quality gate was missed."""
+
+    exit_code = 4

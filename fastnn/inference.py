@@ -1,0 +1,150 @@
+"""Logits and probabilities of a trained network: thread-safe, and the same bits for a row whatever batch it is in.
+
+Two engines give the same answers to 1e-6: NumPy, ready at once, for a few rows; the kernels, for many.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from fastnn.errors import DataError, UsageError
+from fastnn.network import Network
+
+ENGINES = ("auto", "numpy", "kernels")
+FEW_ROWS = 1_000  # NumPy answers these before the kernels are loaded
+_ROWS_A_BLOCK = 128
+_FLOPS_A_CALL = 2e9  # about 10 to 50 ms: Ctrl-C waits for the end of a call
+
+
+def scale_of(x: np.ndarray) -> float:
+    """What pixels are multiplied by: uint8 holds 0 to 255 and the network sees 0 to 1; floats are taken as they are."""
+    return 1 / 255 if x.dtype == np.uint8 else 1.0
+
+
+def logits(
+    network: Network, parameters: Sequence[np.ndarray], x: np.ndarray, engine: str = "auto", threads: int | None = None
+) -> np.ndarray:
+    """Logits of each row.
+
+    Parameters
+    ----------
+    network : Network
+    parameters : sequence of ndarray
+        ``[w, b, w, b, …]``.
+    x : ndarray (N, D)
+        uint8 pixels, or float32 or float64 features; checked.
+    engine : {"auto", "numpy", "kernels"}
+        ``"auto"`` takes NumPy up to 1,000 rows. Within an engine a row's bits do not depend on the others.
+    threads : int, optional
+        For the kernels; as many as can run by default.
+
+    Returns
+    -------
+    ndarray (N, C)
+        Of the parameters' number type.
+    """
+    if engine not in ENGINES:
+        raise UsageError(f"engine {engine!r}: expected one of {', '.join(ENGINES)}")
+    if x.ndim != 2 or x.shape[1] != network.sizes[0]:
+        raise DataError(
+            f"examples of {x.shape[-1] if x.ndim > 1 else x.size} features; this model takes {network.sizes[0]}"
+        )
+    if len(x) == 0:
+        return np.zeros((0, network.sizes[-1]), parameters[0].dtype)
+    if engine == "numpy" or (engine == "auto" and len(x) <= FEW_ROWS):
+        return _numpy_logits(parameters, x)
+    return _kernel_logits(network, parameters, x, threads)
+
+
+def _numpy_logits(parameters: Sequence[np.ndarray], x: np.ndarray) -> np.ndarray:
+    """Row by row: a product of matrices gives a row other bits in another batch."""
+    dtype = parameters[0].dtype
+    out = np.empty((len(x), parameters[-1].size), dtype)
+    wide = [p.astype(np.float64) for p in parameters]
+    for i, row in enumerate(x):
+        a = row * scale_of(x)
+        for w, b in zip(wide[:-2:2], wide[1:-2:2], strict=True):
+            a = np.maximum(a @ w + b, 0)
+        out[i] = a @ wide[-2] + wide[-1]
+    return out
+
+
+def _kernel_logits(
+    network: Network, parameters: Sequence[np.ndarray], x: np.ndarray, threads: int | None
+) -> np.ndarray:
+    from fastnn.kernels.host import available_threads
+    from fastnn.kernels.layout import Layout
+    from fastnn.kernels.workers import Workers
+
+    layout = Layout(network.sizes, parameters[0].dtype)
+    with Workers(threads or available_threads()) as workers:
+        return Forward(layout, workers).logits(layout.pack(parameters), x)
+
+
+class Forward:
+    """The kernels' forward pass with its memory, for use many times: by `logits`, and after each epoch.
+
+    Parameters
+    ----------
+    layout : Layout
+    workers : Workers
+    """
+
+    def __init__(self, layout, workers) -> None:  # type: ignore[no-untyped-def]
+        from fastnn.kernels.steps import Work
+        from fastnn.kernels.workers import sync_area
+
+        self._layout, self._workers = layout, workers
+        self._work = Work(*layout.workspace(_ROWS_A_BLOCK, workers.threads, sides=workers.threads))
+        self._sync = sync_area()
+
+    def call(self, buffer: np.ndarray, x: np.ndarray, order: np.ndarray):  # type: ignore[no-untyped-def]
+        """The arguments of `predict_logits` for rows of `x`, but for the span: (net, data, work)."""
+        from fastnn.kernels.steps import Data, Net
+
+        net = Net(self._layout.table(), buffer, buffer)
+        return net, Data(x, np.zeros(1, np.int32), order, scale_of(x)), self._work
+
+    def compile(self, buffer: np.ndarray, x: np.ndarray) -> None:
+        """Compile for this kind of `x`, without running."""
+        from fastnn.kernels.steps import Span, predict_logits
+        from fastnn.kernels.workers import compile_for
+
+        order, out = np.zeros(1, np.int64), np.zeros((1, 1), self._layout.dtype)
+        compile_for(predict_logits, *self.call(buffer, x, order), Span(0, 0, 1, 0.0), out, self._sync, 0, 1)
+
+    def logits(self, buffer: np.ndarray, x: np.ndarray) -> np.ndarray:
+        """Logits (N, C) of the rows of `x` under the packed parameters `buffer`."""
+        from fastnn.kernels.steps import Span, predict_logits
+
+        sizes = self._layout.sizes
+        out = np.empty((len(x), sizes[-1]), self._layout.dtype)
+        net, data, work = self.call(buffer, x, np.arange(len(x)))
+        flops_a_row = 2 * sum(k * h for k, h in zip(sizes[:-1], sizes[1:], strict=True))
+        rows = max(_ROWS_A_BLOCK, int(_FLOPS_A_CALL / flops_a_row)) // _ROWS_A_BLOCK * _ROWS_A_BLOCK
+        for first in range(0, len(x), rows):
+            span = Span(first, min(first + rows, len(x)), _ROWS_A_BLOCK, 0.0)
+            self._workers.run(predict_logits, net, data, work, span, out, sync=self._sync)
+        return out
+
+
+def softmax(z: np.ndarray) -> np.ndarray:
+    """Probabilities of logits (N, C), float64, each row summing to 1."""
+    e = np.exp(z.astype(np.float64) - z.max(axis=1, keepdims=True))
+    return e / e.sum(axis=1, keepdims=True)
+
+
+def mean_loss(z: np.ndarray, y: np.ndarray) -> float:
+    """Mean cross-entropy of logits (N, C) against labels (N,)."""
+    z = z.astype(np.float64)
+    top = z.max(axis=1)
+    losses = np.log(np.exp(z - top[:, None]).sum(axis=1)) + top - z[np.arange(len(y)), y]
+    return float(losses.mean())
+
+
+def confusion_matrix(y: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
+    """int64 (C, C): row the true class, column the predicted one."""
+    flat = np.bincount(y.astype(np.int64) * classes + predicted, minlength=classes * classes)
+    return flat.reshape(classes, classes)

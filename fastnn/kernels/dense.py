@@ -1,0 +1,104 @@
+"""Dense layers: forward, and the two products of backward.
+
+Letters, here and everywhere: B batch rows, D inputs of the network, K inputs of a layer, H its units,
+C classes, W the panel width. A matrix (B, H) is kept as panels (H/W, B, W), padded with zeros; weights
+(K, H) as panels (H/W, K, W). Each kernel works on the panels `first` to `last` that its thread owns.
+"""
+
+from fastnn.kernels.host import SHAPE
+from fastnn.kernels.jit import jit
+from fastnn.kernels.tiles import (
+    add,
+    add_row_sums,
+    load,
+    load_row,
+    rank1,
+    rank1_transposed,
+    relu,
+    store,
+    transpose_square,
+    where_positive,
+    zeros,
+)
+
+ROWS, VECTORS = SHAPE.rows, SHAPE.vectors
+PANEL_BLOCK = 8  # panels whose weights (8 · W · W numbers, 32 KB) stay in the first-level cache
+ROW_BLOCK = 256  # batch rows of one panel (32 KB) that stay there
+
+
+@jit
+def dense_relu(x, w, b, k_size, rows, a, first, last):
+    """a = max(x @ w + b, 0).    x (K/W, B, W)   w (H/W, K, W)   b (H/W, W)   →  a (H/W, B, W) overwritten"""
+    width = x.shape[2]
+    block = PANEL_BLOCK * width
+    for p in range(first, last):
+        w_p, a_p = w[p], a[p]
+        for k0 in range(0, k_size, block):
+            k1 = min(k0 + block, k_size)
+            for i in range(0, rows, ROWS):
+                t = load_row(b, p) if k0 == 0 else load(a_p, i)
+                for q in range(k0 // width, (k1 + width - 1) // width):
+                    x_q = x[q]
+                    for k in range(min(width, k1 - q * width)):
+                        t = rank1(t, x_q, i, k, w_p, q * width + k)
+                store(relu(t) if k1 == k_size else t, a_p, i)
+
+
+@jit
+def transpose(source, i, target):
+    """target = source[i : i + W].T.    source (≥ i + W, W)   →  target (W, W) overwritten"""
+    width = target.shape[1]
+    lanes = width // VECTORS
+    for r in range(0, width, lanes):
+        for c in range(0, width, lanes):
+            transpose_square(source, i, r, c, target)
+
+
+@jit
+def input_gradient(dz, w, a, h_size, rows, scratch, dx, first, last):
+    """dx = (dz @ w.T) where a > 0, else 0, for the layer below, whose activations are a.
+
+    dz (H/W, B, W)   w (H/W, K, W)   a (K/W, B, W)   scratch (PANEL_BLOCK, W, W)  →  dx (K/W, B, W) overwritten
+    """
+    # forward: z = a @ w + b   so   dx[:, k] = Σ_h dz[:, h] · w[k, h], and ReLU lets through where a > 0
+    width = dz.shape[2]
+    h_panels = (h_size + width - 1) // width
+    for q in range(first, last):
+        dx_q, a_q = dx[q], a[q]
+        for p0 in range(0, h_panels, PANEL_BLOCK):
+            p1 = min(p0 + PANEL_BLOCK, h_panels)
+            for p in range(p0, p1):
+                transpose(w[p], q * width, scratch[p - p0])
+            for i in range(0, rows, ROWS):
+                t = zeros(dx_q) if p0 == 0 else load(dx_q, i)
+                for p in range(p0, p1):
+                    dz_p, w_pq = dz[p], scratch[p - p0]
+                    for h in range(min(width, h_size - p * width)):
+                        t = rank1(t, dz_p, i, h, w_pq, h)
+                store(where_positive(t, load(a_q, i)) if p1 == h_panels else t, dx_q, i)
+
+
+@jit
+def weight_gradient(x, dz, k_size, rows, w, b, first, last):
+    """w += x.T @ dz,  b += Σ_i dz[i].    x (K/W, B, W)   dz (H/W, B, W)   →  w (H/W, K, W), b (H/W, W) added to
+
+    With dz scaled by −learning_rate and w the weights themselves this is the whole SGD update; with w a
+    buffer of zeros it is the gradient.
+    """
+    # forward: z = x @ w + b   so   dw[k, :] = Σ_i x[i, k] · dz[i, :]   and   db = Σ_i dz[i, :]
+    width = x.shape[2]
+    for i0 in range(0, rows, ROW_BLOCK):
+        i1 = min(i0 + ROW_BLOCK, rows)
+        for p in range(first, last):
+            w_p, dz_p = w[p], dz[p]
+            for q in range((k_size + width - 1) // width):
+                x_q = x[q]
+                for k in range(0, min(width, k_size - q * width), ROWS):
+                    t = zeros(w_p)
+                    for i in range(i0, i1):
+                        t = rank1_transposed(t, x_q, i, k, dz_p, i)
+                    store(add(load(w_p, q * width + k), t), w_p, q * width + k)
+            t = zeros(dz_p)
+            for i in range(i0, i1, ROWS):
+                t = add(t, load(dz_p, i))
+            add_row_sums(t, b, p)

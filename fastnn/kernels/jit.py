@@ -1,0 +1,45 @@
+"""The one decorator that compiles: flags with their reasons, and the cache of machine code."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from numba import njit
+from numba.core import event
+
+from fastnn.kernels.cache import KernelCache
+
+# fastmath=True makes isnan and isfinite lie, so that a diverged run would look healthy. These four allow
+# sums to be vectorised and products fused, and leave NaN and infinity what they are.
+FLAGS = {"reassoc", "contract", "arcp", "nsz"}
+
+
+def jit(function):
+    """Compile a function that only kernels call; it is stored inside the kernels that use it."""
+    # nogil: workers are Python threads. error_model: no branch for a division by zero in inner loops.
+    return njit(nogil=True, fastmath=FLAGS, error_model="numpy")(function)
+
+
+def kernel(function):
+    """Compile a function that Python calls, and keep its machine code between processes."""
+    dispatcher = jit(function)
+    dispatcher._cache = KernelCache(function)
+    return dispatcher
+
+
+class _Listener(event.Listener):
+    def __init__(self, report: Callable[[int, str], None]) -> None:
+        self._report, self._count = report, 0
+
+    def on_start(self, started: event.Event) -> None:
+        self._count += 1
+        self._report(self._count, started.data["dispatcher"].py_func.__name__)
+
+    def on_end(self, ended: event.Event) -> None:
+        pass
+
+
+@contextmanager
+def watch_compilation(report: Callable[[int, str], None]) -> Iterator[None]:
+    """Call `report(count, name)` for each function that is compiled meanwhile; a cached kernel needs none."""
+    with event.install_listener("numba:compile", _Listener(report)):
+        yield

@@ -1,0 +1,362 @@
+"""Register tiles: the few primitives that every kernel is written in.
+
+A *tile* is ROWS x VECTORS SIMD vectors that LLVM keeps in registers from load to store. A *panel* is a
+matrix whose rows are exactly one tile wide (`panel_width` numbers, contiguous, 64-byte aligned), so that
+a kernel has no edge cases and reads as: load, accumulate, store.
+
+Numba's own vectoriser stays at 256 bits and reloads its accumulators from memory: plainly written loops
+reached a third of the speed of these (``bench/test_kernels.py`` measures the share of the peak).
+"""
+
+from llvmlite import ir
+from numba.core import cgutils, types
+from numba.core.errors import TypingError
+from numba.extending import intrinsic, models, register_model
+from numba.np.arrayobj import populate_array
+
+from fastnn.kernels.host import SHAPE
+
+
+class Tile(types.Type):
+    """A block of registers: `rows` x `vectors` vectors of `lanes` floats of type `dtype`."""
+
+    def __init__(self, dtype):
+        self.dtype = dtype
+        self.lanes = SHAPE.lanes(dtype.bitwidth // 8)
+        super().__init__(name=f"Tile({dtype}, {SHAPE.rows}x{SHAPE.vectors}x{self.lanes})")
+
+
+@register_model(Tile)
+class _TileModel(models.PrimitiveModel):
+    def __init__(self, dmm, tile):
+        vector = ir.VectorType(_llvm_float(tile.dtype), tile.lanes)
+        super().__init__(dmm, tile, ir.ArrayType(vector, SHAPE.rows * SHAPE.vectors))
+
+
+def _llvm_float(dtype):
+    return ir.FloatType() if dtype == types.float32 else ir.DoubleType()
+
+
+def _check_panel(*arrays):
+    for array in arrays:
+        if not (isinstance(array, types.Array) and array.ndim == 2 and array.layout == "C"):
+            raise TypingError(f"a panel is a C-contiguous 2-D array, not {array}")
+
+
+class _Emitter:
+    """The LLVM instructions of one intrinsic, over panels of the tile's width."""
+
+    def __init__(self, context, builder, tile):
+        self.context, self.builder, self.tile = context, builder, tile
+        self.scalar = _llvm_float(tile.dtype)
+        self.vector = ir.VectorType(self.scalar, tile.lanes)
+        self.width = SHAPE.vectors * tile.lanes
+
+    def pointer(self, array_type, array, row, column):
+        """Address of array[row, column]; the row length is the panel width, a constant."""
+        data = self.context.make_array(array_type)(self.context, self.builder, array).data
+        offset = self.builder.add(self.builder.mul(row, row.type(self.width)), column)
+        return self.builder.gep(data, [offset])
+
+    def load_vector(self, base, offset, aligned=True):
+        pointer = self.builder.gep(base, [ir.Constant(ir.IntType(64), offset)])
+        pointer = self.builder.bitcast(pointer, self.vector.as_pointer())
+        align = SHAPE.vector_bytes if aligned else self.tile.dtype.bitwidth // 8
+        return self.builder.load(pointer, align=align)
+
+    def store_vector(self, base, offset, value):
+        pointer = self.builder.gep(base, [ir.Constant(ir.IntType(64), offset)])
+        pointer = self.builder.bitcast(pointer, self.vector.as_pointer())
+        self.builder.store(value, pointer, align=SHAPE.vector_bytes)
+
+    def broadcast(self, value):
+        undefined = ir.Constant(self.vector, ir.Undefined)
+        zero = ir.Constant(ir.IntType(32), 0)
+        mask = ir.Constant(ir.VectorType(ir.IntType(32), self.tile.lanes), [0] * self.tile.lanes)
+        return self.builder.shuffle_vector(self.builder.insert_element(undefined, value, zero), undefined, mask)
+
+    def fma(self, a, b, c):
+        name = f"llvm.fmuladd.v{self.tile.lanes}f{self.tile.dtype.bitwidth}"
+        kind = ir.FunctionType(self.vector, [self.vector] * 3)
+        return self.builder.call(cgutils.get_or_insert_function(self.builder.module, kind, name), [a, b, c])
+
+    def pack(self, vectors):
+        value = ir.Constant(ir.ArrayType(self.vector, len(vectors)), ir.Undefined)
+        for index, vector in enumerate(vectors):
+            value = self.builder.insert_value(value, vector, index)
+        return value
+
+    def unpack(self, value):
+        return [self.builder.extract_value(value, i) for i in range(SHAPE.rows * SHAPE.vectors)]
+
+    def row_vectors(self, base, row_offset=0):
+        return [self.load_vector(base, row_offset + v * self.tile.lanes) for v in range(SHAPE.vectors)]
+
+
+def _accumulate(context, builder, signature, args, x_row_step):
+    """t[r, :] += x[i, k] moved r steps · w[j, :], one broadcast a row, one fused multiply-add a vector."""
+    tile_type, x_type, _, _, w_type, _ = signature.args
+    tile, x, i, k, w, j = args
+    emit = _Emitter(context, builder, tile_type)
+    w_vectors = emit.row_vectors(emit.pointer(w_type, w, j, j.type(0)))
+    x_base = emit.pointer(x_type, x, i, k)
+    total = emit.unpack(tile)
+    for r in range(SHAPE.rows):
+        element = builder.load(builder.gep(x_base, [ir.Constant(ir.IntType(64), r * x_row_step(emit))]))
+        spread = emit.broadcast(element)
+        for v in range(SHAPE.vectors):
+            at = r * SHAPE.vectors + v
+            total[at] = emit.fma(spread, w_vectors[v], total[at])
+    return emit.pack(total)
+
+
+@intrinsic
+def rank1(typingctx, tile, x, i, k, w, j):
+    """t[r, :] += x[i + r, k] · w[j, :]      for every row r of the tile."""
+    _check_panel(x, w)
+
+    def codegen(context, builder, signature, args):
+        return _accumulate(context, builder, signature, args, lambda emit: emit.width)
+
+    return tile(tile, x, types.intp, types.intp, w, types.intp), codegen
+
+
+@intrinsic
+def rank1_transposed(typingctx, tile, x, i, k, w, j):
+    """t[r, :] += x[i, k + r] · w[j, :]      for every row r of the tile."""
+    _check_panel(x, w)
+
+    def codegen(context, builder, signature, args):
+        return _accumulate(context, builder, signature, args, lambda emit: 1)
+
+    return tile(tile, x, types.intp, types.intp, w, types.intp), codegen
+
+
+@intrinsic
+def zeros(typingctx, like):
+    """t[r, :] = 0, of the number type of the panel `like`."""
+    tile = Tile(like.dtype)
+
+    def codegen(context, builder, signature, args):
+        return context.get_constant_null(signature.return_type)
+
+    return tile(like), codegen
+
+
+@intrinsic
+def load(typingctx, z, i):
+    """t[r, :] = z[i + r, :]."""
+    _check_panel(z)
+
+    def codegen(context, builder, signature, args):
+        emit = _Emitter(context, builder, signature.return_type)
+        base = emit.pointer(signature.args[0], args[0], args[1], args[1].type(0))
+        return emit.pack([v for r in range(SHAPE.rows) for v in emit.row_vectors(base, r * emit.width)])
+
+    return Tile(z.dtype)(z, types.intp), codegen
+
+
+@intrinsic
+def load_row(typingctx, b, i):
+    """t[r, :] = b[i, :], the same row in every row of the tile."""
+    _check_panel(b)
+
+    def codegen(context, builder, signature, args):
+        emit = _Emitter(context, builder, signature.return_type)
+        row = emit.row_vectors(emit.pointer(signature.args[0], args[0], args[1], args[1].type(0)))
+        return emit.pack(row * SHAPE.rows)
+
+    return Tile(b.dtype)(b, types.intp), codegen
+
+
+@intrinsic
+def store(typingctx, tile, z, i):
+    """z[i + r, :] = t[r, :]."""
+    _check_panel(z)
+
+    def codegen(context, builder, signature, args):
+        emit = _Emitter(context, builder, signature.args[0])
+        base = emit.pointer(signature.args[1], args[1], args[2], args[2].type(0))
+        for at, vector in enumerate(emit.unpack(args[0])):
+            emit.store_vector(base, at * emit.tile.lanes, vector)
+        return context.get_dummy_value()
+
+    return types.void(tile, z, types.intp), codegen
+
+
+@intrinsic
+def add(typingctx, t, u):
+    """t[r, :] + u[r, :]."""
+
+    def codegen(context, builder, signature, args):
+        emit = _Emitter(context, builder, signature.return_type)
+        pairs = zip(emit.unpack(args[0]), emit.unpack(args[1]), strict=True)
+        return emit.pack([builder.fadd(a, b) for a, b in pairs])
+
+    return t(t, t), codegen
+
+
+@intrinsic
+def relu(typingctx, t):
+    """t[r, :] where it is positive or not a number, else 0: divergence must stay visible."""
+
+    def codegen(context, builder, signature, args):
+        emit = _Emitter(context, builder, signature.return_type)
+        zero = ir.Constant(emit.vector, None)
+        rows = emit.unpack(args[0])
+        return emit.pack([builder.select(builder.fcmp_ordered("<=", v, zero), zero, v) for v in rows])
+
+    return t(t), codegen
+
+
+@intrinsic
+def where_positive(typingctx, t, a):
+    """t[r, :] where a[r, :] > 0, else 0: the derivative of ReLU applied to a gradient."""
+
+    def codegen(context, builder, signature, args):
+        emit = _Emitter(context, builder, signature.return_type)
+        zero = ir.Constant(emit.vector, None)
+        pairs = zip(emit.unpack(args[0]), emit.unpack(args[1]), strict=True)
+        return emit.pack([builder.select(builder.fcmp_ordered(">", a, zero), v, zero) for v, a in pairs])
+
+    return t(t, t), codegen
+
+
+@intrinsic
+def transpose_square(typingctx, source, i, r, c, target):
+    """target[c + n, r + m] = source[i + r + m, c + n]      for m, n below the number of lanes.
+
+    log2(lanes) rounds, each of which exchanges the off-diagonal halves of 2x2 blocks, in registers.
+    """
+    _check_panel(source, target)
+
+    def codegen(context, builder, signature, args):
+        emit = _Emitter(context, builder, Tile(signature.args[0].dtype))
+        lanes = emit.tile.lanes
+        source, i, r, c, target = args
+        base = emit.pointer(signature.args[0], source, builder.add(i, r), c)
+        rows = [emit.load_vector(base, m * emit.width) for m in range(lanes)]
+
+        def exchange(distance):
+            low = [lane if not lane & distance else lanes + lane - distance for lane in range(lanes)]
+            high = [lane + distance if not lane & distance else lanes + lane for lane in range(lanes)]
+            kind = ir.VectorType(ir.IntType(32), lanes)
+            for m in range(lanes):
+                if not m & distance:
+                    a, b = rows[m], rows[m + distance]
+                    rows[m] = builder.shuffle_vector(a, b, ir.Constant(kind, low))
+                    rows[m + distance] = builder.shuffle_vector(a, b, ir.Constant(kind, high))
+
+        distance = 1
+        while distance < lanes:
+            exchange(distance)
+            distance *= 2
+        base = emit.pointer(signature.args[4], target, c, r)
+        for n in range(lanes):
+            emit.store_vector(base, n * emit.width, rows[n])
+        return context.get_dummy_value()
+
+    return types.void(source, types.intp, types.intp, types.intp, target), codegen
+
+
+@intrinsic
+def add_row_sums(typingctx, tile, b, i):
+    """b[i, :] += Σ_r t[r, :]."""
+    _check_panel(b)
+
+    def codegen(context, builder, signature, args):
+        emit = _Emitter(context, builder, signature.args[0])
+        base = emit.pointer(signature.args[1], args[1], args[2], args[2].type(0))
+        row = emit.row_vectors(base)
+        for at, vector in enumerate(emit.unpack(args[0])):
+            row[at % SHAPE.vectors] = builder.fadd(row[at % SHAPE.vectors], vector)
+        for v, vector in enumerate(row):
+            emit.store_vector(base, v * emit.tile.lanes, vector)
+        return context.get_dummy_value()
+
+    return types.void(tile, b, types.intp), codegen
+
+
+@intrinsic
+def number(typingctx, value, like):
+    """`value` as a number of the type of `like`, so that no constant widens float32 arithmetic."""
+    dtype = like.dtype if isinstance(like, types.Array) else like
+
+    def codegen(context, builder, signature, args):
+        return context.cast(builder, args[0], signature.args[0], signature.return_type)
+
+    return dtype(value, like), codegen
+
+
+@intrinsic
+def nearest(typingctx, x):
+    """The whole number nearest to `x`, as a float."""
+
+    def codegen(context, builder, signature, args):
+        kind = ir.FunctionType(args[0].type, [args[0].type])
+        name = f"llvm.rint.f{signature.args[0].bitwidth}"
+        return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), [args[0]])
+
+    return x(x), codegen
+
+
+@intrinsic
+def power_of_two(typingctx, exponent):
+    """2 to a whole `exponent` (-126 to 127 in float32, -1022 to 1023 in float64), written as bits."""
+    bits, mantissa, bias = (32, 23, 127) if exponent == types.float32 else (64, 52, 1023)
+
+    def codegen(context, builder, signature, args):
+        integer = ir.IntType(bits)
+        biased = builder.add(builder.fptosi(args[0], integer), integer(bias))
+        return builder.bitcast(builder.shl(biased, integer(mantissa)), args[0].type)
+
+    return exponent(exponent), codegen
+
+
+@intrinsic
+def prefetch_row(typingctx, data, i):
+    """Ask for row i of the C-contiguous matrix `data` to be brought into the cache."""
+
+    def codegen(context, builder, signature, args):
+        array = context.make_array(signature.args[0])(context, builder, args[0])
+        stride, columns = (cgutils.unpack_tuple(builder, x) for x in (array.strides, array.shape))
+        intp, byte_pointer = stride[0].type, ir.IntType(8).as_pointer()
+        row = builder.gep(builder.bitcast(array.data, byte_pointer), [builder.mul(args[1], stride[0])])
+        kind = ir.FunctionType(ir.VoidType(), [byte_pointer] + [ir.IntType(32)] * 3)
+        prefetch = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+        size = builder.mul(columns[1], stride[1])
+        with cgutils.for_range_slice(builder, intp(0), size, intp(64)) as (offset, _):
+            read, locality, into_data_cache = (ir.IntType(32)(n) for n in (0, 2, 1))
+            builder.call(prefetch, [builder.gep(row, [offset]), read, locality, into_data_cache])
+        return context.get_dummy_value()
+
+    return types.void(data, types.intp), codegen
+
+
+@intrinsic
+def panels(typingctx, buffer, offset, count, rows):
+    """The panels buffer[offset:] as an array (count, rows, panel_width), without reference counting.
+
+    A slice would count references with atomic operations on one cache line that all threads share.
+    """
+    view = types.Array(buffer.dtype, 3, "C")
+
+    def codegen(context, builder, signature, args):
+        buffer, offset, count, rows = args
+        size = signature.args[0].dtype.bitwidth // 8
+        width = SHAPE.panel_width(size)
+        intp = context.get_value_type(types.intp)
+        data = context.make_array(signature.args[0])(context, builder, buffer).data
+        array = context.make_array(view)(context, builder)
+        steps = [builder.mul(rows, intp(width * size)), intp(width * size), intp(size)]
+        populate_array(
+            array,
+            data=builder.gep(data, [offset]),
+            shape=cgutils.pack_array(builder, [count, rows, intp(width)]),
+            strides=cgutils.pack_array(builder, steps),
+            itemsize=intp(size),
+            meminfo=None,
+        )
+        return array._getvalue()
+
+    return view(buffer, types.intp, types.intp, types.intp), codegen

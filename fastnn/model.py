@@ -1,0 +1,214 @@
+"""A trained network as people use it: predict, evaluate, save, load."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fastnn import inference, weights
+from fastnn.datasets.base import Split, checked_features
+from fastnn.errors import DataError, printable
+from fastnn.network import Network
+
+if TYPE_CHECKING:
+    from fastnn.datasets.base import Dataset
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The answer for one picture.
+
+    Attributes
+    ----------
+    label : str
+        Name of the most probable class.
+    confidence : float
+        Its probability, 0 to 1.
+    probabilities : dict of str to float
+        Of every class, in the model's order.
+    image : str
+        The file it was read from.
+    warning : str, optional
+        What a person should know: the picture is blank, or tiny.
+    """
+
+    label: str
+    confidence: float
+    probabilities: dict[str, float]
+    image: str
+    warning: str | None = None
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """How a model does on a split.
+
+    Attributes
+    ----------
+    examples : int
+    loss : float
+        Mean cross-entropy.
+    accuracy : float
+        Share of right answers, 0 to 1.
+    per_class : dict of str to float
+        Share of right answers among the examples of each class that occurs.
+    confusion : ndarray (C, C)
+        int64; row the true class, column the predicted one.
+    """
+
+    examples: int
+    loss: float
+    accuracy: float
+    per_class: dict[str, float]
+    confusion: np.ndarray
+
+
+@dataclass(frozen=True)
+class Model:
+    """A network with its parameters and everything needed to use it.
+
+    Attributes
+    ----------
+    network : Network
+    parameters : list of ndarray
+        ``[w, b, w, b, …]``, w (inputs, units), float32 or float64.
+    metadata : dict
+        classes (their names), preprocessing, training, history, data; stored in the file.
+    """
+
+    network: Network
+    parameters: list[np.ndarray]
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Name of each class, in the order of the outputs."""
+        return tuple(self.metadata.get("classes") or (str(c) for c in range(self.network.sizes[-1])))
+
+    @property
+    def sha256(self) -> str:
+        """SHA-256 of the parameters' bytes."""
+        return weights.tensors_sha256(self.parameters)
+
+    def predict_proba(self, x: np.ndarray, engine: str = "auto", threads: int | None = None) -> np.ndarray:
+        """Probability of every class for each row.
+
+        Parameters
+        ----------
+        x : array_like (N, D) or (N, height, width)
+            uint8 pixels (0 paper, 255 ink), or floats as the model was trained on (0 to 1 for pictures).
+        engine : {"auto", "numpy", "kernels"}
+            See `fastnn.inference.logits`.
+        threads : int, optional
+            For the kernels.
+
+        Returns
+        -------
+        ndarray (N, C)
+            float64; rows sum to 1.
+
+        Raises
+        ------
+        DataError
+            When the features do not fit the model, or are not finite.
+        """
+        x = np.asarray(x)
+        if x.ndim < 2:
+            raise DataError(f"examples of shape {x.shape}; expected one row an example: (N, {self.network.sizes[0]})")
+        if len(x) == 0:
+            return np.zeros((0, self.network.sizes[-1]))
+        x = checked_features(x, "examples")
+        return inference.softmax(inference.logits(self.network, self.parameters, x, engine, threads))
+
+    def predict(self, x: np.ndarray, engine: str = "auto", threads: int | None = None) -> np.ndarray:
+        """Index of the most probable class for each row, int64 (N,); takes what `predict_proba` takes."""
+        return self.predict_proba(x, engine, threads).argmax(axis=1)
+
+    def predict_images(self, paths: Sequence[str | Path] | str | Path) -> list[Prediction]:
+        """Read picture files (or every picture of a folder) and say what they show.
+
+        Raises
+        ------
+        ImageError
+            When one of them can't be read as a picture.
+        """
+        from fastnn import images
+
+        if isinstance(paths, str | Path):
+            paths = [paths]
+        return [self.predict_image(path) for path in images.find_images(Path(p) for p in paths)]
+
+    def predict_image(self, path: str | Path) -> Prediction:
+        """Read one picture file and say what it shows."""
+        from fastnn import images
+
+        recipe = self.metadata.get("preprocessing", {}).get("recipe", "mnist")
+        if recipe not in images.RECIPES or self.network.sizes[0] != images.SIDE**2:
+            raise DataError(
+                f"this model takes {self.network.sizes[0]} features prepared as {printable(recipe, 40)!r}; "
+                f"pictures need a model of {images.SIDE**2} trained on pictures"
+            )
+        prepared = images.RECIPES[recipe](images.read(Path(path)))
+        probabilities = self.predict_proba(prepared.pixels.reshape(1, -1), engine="numpy")[0]
+        best = int(probabilities.argmax())
+        return Prediction(
+            self.classes[best],
+            float(probabilities[best]),
+            dict(zip(self.classes, map(float, probabilities), strict=True)),
+            str(path),
+            prepared.warning,
+        )
+
+    def evaluate(self, split: Split, engine: str = "kernels", threads: int | None = None) -> Evaluation:
+        """Loss, accuracy and confusion on a split of a data set.
+
+        Raises
+        ------
+        DataError
+            When the split has other features or more classes than the model.
+        """
+        classes = self.network.sizes[-1]
+        if int(split.y.max()) >= classes:
+            raise DataError(f"label {int(split.y.max())} in the data; this model knows {classes} classes")
+        z = inference.logits(self.network, self.parameters, split.x, engine, threads)
+        return evaluation(z, split.y, self.classes)
+
+    def save(self, path: str | Path) -> None:
+        """Write one safetensors file, whole or not at all.
+
+        Raises
+        ------
+        RunError
+            When it can't be written.
+        """
+        weights.save(weights.Stored(self.network, self.parameters, self.metadata), path)
+
+
+def evaluation(z: np.ndarray, y: np.ndarray, classes: tuple[str, ...]) -> Evaluation:
+    """Loss, accuracy and confusion of logits (N, C) against labels (N,)."""
+    confusion = inference.confusion_matrix(y, z.argmax(axis=1), len(classes))
+    counts, right = confusion.sum(axis=1), confusion.diagonal()
+    per_class = {name: float(r / n) for name, r, n in zip(classes, right, counts, strict=True) if n}
+    return Evaluation(len(y), inference.mean_loss(z, y), float(right.sum() / len(y)), per_class, confusion)
+
+
+def load(path: str | Path | None = None) -> Model:
+    """Load a model file; without a path, the weights that come with fastnn.
+
+    Raises
+    ------
+    ModelFileError
+        When it is missing or not a whole, sound model file.
+    """
+    stored = weights.load(weights.shipped() if path is None else path)
+    return Model(stored.network, stored.parameters, stored.metadata)
+
+
+def recipe_for(dataset: Dataset) -> str:
+    """How pictures are prepared for a model trained on this data."""
+    digits = dataset.classes == tuple("0123456789") and dataset.name != "fashion-mnist"
+    return "mnist" if digits else "plain"

@@ -1,0 +1,119 @@
+"""The network: a frozen table of layers, the shapes of its parameters, and how they start."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from fastnn.errors import UsageError
+
+MAX_UNITS = 2**20
+MAX_PARAMETERS = 2**28
+ACTIVATIONS = ("relu", "identity")
+INITIALISATIONS = ("he", "glorot")
+
+
+@dataclass(frozen=True)
+class Dense:
+    """A fully connected layer: ``activation(x @ weight + bias)``.
+
+    Attributes
+    ----------
+    inputs, units : int
+        Size of x and of the result, 1 to 2**20.
+    activation : str
+        ``"relu"``, or ``"identity"`` for the logits of the last layer.
+    """
+
+    inputs: int
+    units: int
+    activation: str = "relu"
+
+
+@dataclass(frozen=True)
+class Network:
+    """A chain of layers, ended by one that gives logits.
+
+    Raises
+    ------
+    UsageError
+        When sizes are out of range or do not chain.
+    """
+
+    layers: tuple[Dense, ...]
+
+    def __post_init__(self) -> None:
+        if not self.layers:
+            raise UsageError("a network needs at least one layer")
+        for layer in self.layers:
+            for size in (layer.inputs, layer.units):
+                if not 1 <= size <= MAX_UNITS:
+                    raise UsageError(f"a layer of {size} units: expected 1 to {MAX_UNITS:,}")
+        for below, above in zip(self.layers[:-1], self.layers[1:], strict=True):
+            if below.units != above.inputs:
+                raise UsageError(f"a layer of {below.units} units feeds one of {above.inputs} inputs")
+            if below.activation != "relu":
+                raise UsageError(f"hidden activation {below.activation!r}: expected 'relu'")
+        if self.layers[-1].activation != "identity":
+            raise UsageError(f"output activation {self.layers[-1].activation!r}: expected 'identity' (logits)")
+        if self.parameter_count > MAX_PARAMETERS:
+            raise UsageError(f"{self.parameter_count:,} parameters: at most {MAX_PARAMETERS:,} are supported")
+
+    @classmethod
+    def mlp(cls, inputs: int, hidden: Sequence[int], classes: int) -> Network:
+        """A multilayer perceptron with ReLU hidden layers of the given widths (none: softmax regression)."""
+        sizes = [int(inputs), *(int(width) for width in hidden), int(classes)]
+        last = len(sizes) - 2
+        return cls(
+            tuple(
+                Dense(k, h, "identity" if i == last else "relu")
+                for i, (k, h) in enumerate(zip(sizes[:-1], sizes[1:], strict=True))
+            )
+        )
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Inputs, units of each hidden layer, classes: ``(784, 128, 10)``."""
+        return (self.layers[0].inputs, *(layer.units for layer in self.layers))
+
+    @property
+    def parameter_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Name and shape of every parameter tensor, in order: ``layers.0.weight`` (inputs, units), …."""
+        shapes: dict[str, tuple[int, ...]] = {}
+        for i, layer in enumerate(self.layers):
+            shapes[f"layers.{i}.weight"] = (layer.inputs, layer.units)
+            shapes[f"layers.{i}.bias"] = (layer.units,)
+        return shapes
+
+    @property
+    def parameter_count(self) -> int:
+        """Number of weights and biases."""
+        return sum((layer.inputs + 1) * layer.units for layer in self.layers)
+
+    def initial_parameters(self, seed: int, how: str = "he") -> list[np.ndarray]:
+        """Random weights and zero biases, float32 ``[w, b, w, b, …]``.
+
+        Parameters
+        ----------
+        seed : int
+            Same seed, same bits.
+        how : {"he", "glorot"}
+            ``"he"``: normal with variance 2 / inputs (He et al. 2015, eq. 10), 1 / inputs for the logits.
+            ``"glorot"``: uniform within ±sqrt(6 / (inputs + units)) (Glorot and Bengio 2010, eq. 16).
+        """
+        if how not in INITIALISATIONS:
+            raise UsageError(f"initialisation {how!r}: expected one of {', '.join(INITIALISATIONS)}")
+        random = np.random.Generator(np.random.Philox(key=[seed, 0]))
+        parameters = []
+        for layer in self.layers:
+            shape = (layer.inputs, layer.units)
+            if how == "he":
+                gain = 2.0 if layer.activation == "relu" else 1.0
+                weight = random.standard_normal(shape, np.float32) * np.float32((gain / layer.inputs) ** 0.5)
+            else:
+                bound = np.float32((6 / sum(shape)) ** 0.5)
+                weight = (2 * random.random(shape, np.float32) - 1) * bound
+            parameters += [weight, np.zeros(layer.units, np.float32)]
+        return parameters
