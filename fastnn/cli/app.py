@@ -97,10 +97,13 @@ def train(
     data: DataOption = "auto",
     hidden: Annotated[str, typer.Option(help="Units of each hidden layer: 128 or 256,128,64 or none.")] = "128",
     epochs: Annotated[int, typer.Option("--epochs", "-e", help="Passes over the training set.")] = 12,
-    batch_size: Annotated[int, typer.Option("--batch-size", "-b", help="Examples in a step.")] = 64,
+    batch_size: Annotated[int, typer.Option("--batch-size", "-b", help="Examples in a step.")] = 16,
     lr: Annotated[float, typer.Option(help="Learning rate of the first epoch.")] = 0.2,
-    lr_decay: Annotated[float, typer.Option(help="d in lr / (1 + d * epoch).")] = 0.15,
+    lr_decay: Annotated[float, typer.Option(help="d in lr / (1 + d * epoch).")] = 0.2,
     init: Annotated[str, typer.Option(help="Initial weights: he or glorot.")] = "he",
+    input_mode: Annotated[
+        str, typer.Option("--input", help="How the first layer reads its input: dense, sparse, or the faster (auto).")
+    ] = "auto",
     seed: Annotated[int, typer.Option("--seed", "-s", help="Names the run: same seed, same weights.")] = 0,
     threads: ThreadsOption = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="Model file to write.")] = DEFAULT_OUT,
@@ -115,7 +118,7 @@ def train(
     from fastnn.cli.main import listen_for_termination
     from fastnn.training import Settings, Training
 
-    settings = Settings(_hidden(hidden), epochs, batch_size, lr, lr_decay, seed, threads, init)
+    settings = Settings(_hidden(hidden), epochs, batch_size, lr, lr_decay, seed, threads, init, input_mode)
     _check_out(out)
     dataset = datasets.load(data)
     if not quiet:

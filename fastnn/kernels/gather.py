@@ -1,7 +1,7 @@
 """Rows of the data set, in the order of an epoch, into the panels of one batch."""
 
 from fastnn.kernels.jit import jit
-from fastnn.kernels.tiles import number, prefetch_row
+from fastnn.kernels.tiles import number, prefetch
 
 
 @jit
@@ -21,7 +21,8 @@ def gather(data, start, n, rows, x):
         for k in range(features - q * width):
             x[q, i, k] = scale * number(row[q * width + k], x)
         if start + n + i < data.order.size:
-            prefetch_row(data.x, data.order[start + n + i])
+            ahead = data.order[start + n + i]
+            prefetch(data.x, ahead, ahead + 1)
     for q in range(x.shape[0]):
         for i in range(n, rows):
             for k in range(width):

@@ -5,18 +5,25 @@ from contextlib import contextmanager
 
 from numba import njit
 from numba.core import event
+from numba.extending import overload
 
 from fastnn.kernels.cache import KernelCache
 
 # fastmath=True makes isnan and isfinite lie, so that a diverged run would look healthy. These four allow
 # sums to be vectorised and products fused, and leave NaN and infinity what they are.
 FLAGS = {"reassoc", "contract", "arcp", "nsz"}
+# nogil: workers are Python threads. error_model: no branch for a division by zero in inner loops.
+OPTIONS = {"nogil": True, "fastmath": FLAGS, "error_model": "numpy"}
 
 
 def jit(function):
     """Compile a function that only kernels call; it is stored inside the kernels that use it."""
-    # nogil: workers are Python threads. error_model: no branch for a division by zero in inner loops.
-    return njit(nogil=True, fastmath=FLAGS, error_model="numpy")(function)
+    return njit(**OPTIONS)(function)
+
+
+def by_type(stub):
+    """Decorate a function that is given the Numba types of `stub`'s arguments and returns what to compile."""
+    return overload(stub, jit_options=OPTIONS, strict=False)
 
 
 def kernel(function):

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
+from fastnn.kernels.dense import PANEL_BLOCK
 from fastnn.kernels.host import SHAPE
+from fastnn.kernels.tiles import BLOCK
 
 ALIGNMENT = 64  # bytes: a misaligned weight matrix cost 40 %
-_PANEL_BLOCK = 8
 
 
 def aligned_zeros(shape: int | tuple[int, ...], dtype: np.dtype) -> np.ndarray:
@@ -118,18 +120,17 @@ class Layout:
     def _panelled(self, layer: int, w: np.ndarray) -> np.ndarray:
         return w.T if self._is_output(layer) else w
 
-    def workspace(self, batch: int, threads: int, sides: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
-        """Memory for batches of `batch` rows: (buffer, table, labels, rows), as `steps.Work` takes them.
+    def workspace(self, batch: int, threads: int, sides: int, blocks: int = 0) -> tuple[Any, ...]:
+        """Memory for batches of `batch` rows, in the order of the fields of `steps.Work`.
 
         The table's first line is the threads' private areas (offset, size of one), the second the exchanged
         parts of the logits (offset, size of one side), then each hidden layer's activations and gradients.
+        `blocks` is how many blocks an example of sparse input has, 0 for dense input.
         """
         width = self.width
         rows = _up(batch, width)
         c_rows = _up(self.sizes[-1], SHAPE.rows)
-        private = (
-            _up(self.sizes[0], width) * rows + 2 * c_rows * rows + _PANEL_BLOCK * width * width
-        )
+        private = _up(self.sizes[0], width) * rows + 2 * c_rows * rows + PANEL_BLOCK * width * width
         parts = -(-self.sizes[-2] // width) * rows * c_rows
         table = [(0, private), (threads * private, parts)]
         at = threads * private + sides * parts
@@ -137,5 +138,18 @@ class Layout:
             size = _up(h, width) * rows
             table.append((at, at + sides * size))
             at += (sides + 1) * size
-        buffer = aligned_zeros(at, self.dtype)
-        return buffer, np.array(table, np.int64), np.zeros((threads, rows), np.int64), rows
+        entries = blocks * list_capacity(batch)
+        return (
+            aligned_zeros(at, self.dtype),
+            np.array(table, np.int64),
+            np.zeros((threads, rows), np.int64),
+            np.zeros((threads, blocks), np.int64),
+            np.zeros((threads, entries), np.uint32),
+            aligned_zeros((threads, entries, BLOCK), self.dtype),
+            rows,
+        )
+
+
+def list_capacity(batch: int) -> int:
+    """Room in the list of each block. Lists that are a power of two apart would share a few cache sets."""
+    return _up(batch, BLOCK) + BLOCK

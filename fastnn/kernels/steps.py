@@ -5,7 +5,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from fastnn.kernels.blocks import Blocks
 from fastnn.kernels.dense import PANEL_BLOCK, ROWS, dense_relu, input_gradient, weight_gradient
+from fastnn.kernels.first import as_panels, input_relu, input_weight_gradient, load_input, open_input
 from fastnn.kernels.gather import gather, gather_labels
 from fastnn.kernels.jit import jit, kernel
 from fastnn.kernels.output import (
@@ -31,7 +33,7 @@ class Net(NamedTuple):
 class Data(NamedTuple):
     """Examples, and the order to take them in."""
 
-    x: np.ndarray  # (N, D) uint8, float32 or float64
+    x: np.ndarray | Blocks  # (N, D) uint8, float32 or float64
     y: np.ndarray  # int32 (N,), every label below the number of classes
     order: np.ndarray  # int64, indices of rows
     scale: float  # what every feature is multiplied by
@@ -43,6 +45,9 @@ class Work(NamedTuple):
     buffer: np.ndarray
     table: np.ndarray  # int64 (2 + layers, 3)
     labels: np.ndarray  # int64 (threads, rows)
+    counts: np.ndarray  # int64 (threads, blocks): the three parts of each thread's `Lists`, empty for dense input
+    samples: np.ndarray  # uint32 (threads, entries)
+    values: np.ndarray  # (threads, entries, BLOCK)
     rows: int  # batch rows there is room for, a multiple of the panel width
 
 
@@ -129,10 +134,9 @@ def _parts(net, work, side, rows):
 
 
 @jit
-def _update(net, work, layer, below, side, rows, thread, threads):
-    """Add the weight and bias gradients of a hidden layer to the target, own panels."""
-    dz = _gradients(net, work, layer)
-    x = below if layer == 0 else _activations(net, work, layer - 1, side)
+def _update(net, work, layer, side, rows, thread, threads):
+    """Add the weight and bias gradients of a hidden layer above the first to the target, own panels."""
+    dz, x = _gradients(net, work, layer), _activations(net, work, layer - 1, side)
     dw, db = _layer(net, net.target, layer)
     first, last = share(dz.shape[0], thread, threads)
     weight_gradient(x, dz, net.layers[layer, 0], rows, dw, db, first, last)
@@ -150,7 +154,8 @@ def train_steps(net, data, work, span, totals, sync, thread, threads):
     k_size, classes = net.layers[hidden, 0], net.layers[hidden, 1]
     w_out, b_out = _output(net, net.parameters)
     dw_out, db_out = _output(net, net.target)
-    x, z, dz, scratch = _private(net, work, thread)
+    panels_of_x, z, dz, scratch = _private(net, work, thread)
+    x = open_input(data, work, panels_of_x, thread)
     labels = work.labels[thread]
     k_first, k_last = share(w_out.shape[0], thread, threads)
     for step in range(span.first, span.last):
@@ -158,18 +163,21 @@ def train_steps(net, data, work, span, totals, sync, thread, threads):
         start = step * span.batch
         n = min(span.batch, data.order.size - start)
         rows = (n + ROWS - 1) // ROWS * ROWS
-        gather(data, start, n, rows, x)
+        load_input(data, start, n, rows, x)
         gather_labels(data, start, n, labels)
 
         # forward; a wait stands wherever the next line reads what other threads have written
-        below = x
+        below = as_panels(x, panels_of_x)
         for layer in range(hidden):
-            if layer > 0 and not wait(sync, threads):
-                return step
             w, b = _layer(net, net.parameters, layer)
             a = _activations(net, work, layer, side)
             first, last = share(a.shape[0], thread, threads)
-            dense_relu(below, w, b, net.layers[layer, 0], rows, a, first, last)
+            if layer == 0:
+                input_relu(x, w, b, net.layers[0, 0], rows, a, first, last)
+            else:
+                if not wait(sync, threads):
+                    return step
+                dense_relu(below, w, b, net.layers[layer, 0], rows, a, first, last)
             below = a
         parts = _parts(net, work, side, rows)
         partial_logits(below, w_out, b_out, k_size, rows, scratch[0], parts, k_first, k_last)
@@ -195,7 +203,7 @@ def train_steps(net, data, work, span, totals, sync, thread, threads):
             if not wait(sync, threads):
                 return step
             if layer < hidden - 1:
-                _update(net, work, layer + 1, x, side, rows, thread, threads)
+                _update(net, work, layer + 1, side, rows, thread, threads)
             w, b = _layer(net, net.parameters, layer)
             a = _activations(net, work, layer - 1, side)
             da = _gradients(net, work, layer - 1)
@@ -204,11 +212,13 @@ def train_steps(net, data, work, span, totals, sync, thread, threads):
                 _gradients(net, work, layer), w, a, net.layers[layer, 1], rows, scratch, da, first, last
             )
         if hidden > 0:
-            _update(net, work, 0, x, side, rows, thread, threads)
+            dw, db = _layer(net, net.target, 0)
+            first, last = share(dw.shape[0], thread, threads)
+            input_weight_gradient(x, _gradients(net, work, 0), net.layers[0, 0], rows, dw, db, first, last)
         if hidden > 1:
             if not wait(sync, threads):
                 return step
-            _update(net, work, 1, x, side, rows, thread, threads)
+            _update(net, work, 1, side, rows, thread, threads)
     return span.last
 
 

@@ -17,20 +17,23 @@ from numba.np.arrayobj import populate_array
 from fastnn.kernels.host import SHAPE
 
 
+BLOCK = 4  # neighbouring features that sparse input keeps or drops together
+
+
 class Tile(types.Type):
     """A block of registers: `rows` x `vectors` vectors of `lanes` floats of type `dtype`."""
 
-    def __init__(self, dtype):
-        self.dtype = dtype
+    def __init__(self, dtype, rows=SHAPE.rows):
+        self.dtype, self.rows = dtype, rows
         self.lanes = SHAPE.lanes(dtype.bitwidth // 8)
-        super().__init__(name=f"Tile({dtype}, {SHAPE.rows}x{SHAPE.vectors}x{self.lanes})")
+        super().__init__(name=f"Tile({dtype}, {rows}x{SHAPE.vectors}x{self.lanes})")
 
 
 @register_model(Tile)
 class _TileModel(models.PrimitiveModel):
     def __init__(self, dmm, tile):
         vector = ir.VectorType(_llvm_float(tile.dtype), tile.lanes)
-        super().__init__(dmm, tile, ir.ArrayType(vector, SHAPE.rows * SHAPE.vectors))
+        super().__init__(dmm, tile, ir.ArrayType(vector, tile.rows * SHAPE.vectors))
 
 
 def _llvm_float(dtype):
@@ -58,6 +61,13 @@ class _Emitter:
         offset = self.builder.add(self.builder.mul(row, row.type(self.width)), column)
         return self.builder.gep(data, [offset])
 
+    def row_pointer(self, array_type, array, row):
+        """Address of array[row, 0], whatever the row length."""
+        held = self.context.make_array(array_type)(self.context, self.builder, array)
+        stride = self.builder.extract_value(held.strides, 0)
+        step = self.builder.sdiv(stride, stride.type(array_type.dtype.bitwidth // 8))
+        return self.builder.gep(held.data, [self.builder.mul(row, step)])
+
     def load_vector(self, base, offset, aligned=True):
         pointer = self.builder.gep(base, [ir.Constant(ir.IntType(64), offset)])
         pointer = self.builder.bitcast(pointer, self.vector.as_pointer())
@@ -69,7 +79,9 @@ class _Emitter:
         pointer = self.builder.bitcast(pointer, self.vector.as_pointer())
         self.builder.store(value, pointer, align=SHAPE.vector_bytes)
 
-    def broadcast(self, value):
+    def broadcast_from(self, base, offset):
+        """A vector full of base[offset]."""
+        value = self.builder.load(self.builder.gep(base, [ir.Constant(ir.IntType(64), offset)]))
         undefined = ir.Constant(self.vector, ir.Undefined)
         zero = ir.Constant(ir.IntType(32), 0)
         mask = ir.Constant(ir.VectorType(ir.IntType(32), self.tile.lanes), [0] * self.tile.lanes)
@@ -87,23 +99,17 @@ class _Emitter:
         return value
 
     def unpack(self, value):
-        return [self.builder.extract_value(value, i) for i in range(SHAPE.rows * SHAPE.vectors)]
+        return [self.builder.extract_value(value, i) for i in range(self.tile.rows * SHAPE.vectors)]
 
     def row_vectors(self, base, row_offset=0):
         return [self.load_vector(base, row_offset + v * self.tile.lanes) for v in range(SHAPE.vectors)]
 
 
-def _accumulate(context, builder, signature, args, x_row_step):
-    """t[r, :] += x[i, k] moved r steps · w[j, :], one broadcast a row, one fused multiply-add a vector."""
-    tile_type, x_type, _, _, w_type, _ = signature.args
-    tile, x, i, k, w, j = args
-    emit = _Emitter(context, builder, tile_type)
-    w_vectors = emit.row_vectors(emit.pointer(w_type, w, j, j.type(0)))
-    x_base = emit.pointer(x_type, x, i, k)
+def _accumulate(emit, tile, x_base, x_step, w_vectors):
+    """t[r, :] += x_base[r · x_step] · w, one broadcast a row, one fused multiply-add a vector."""
     total = emit.unpack(tile)
-    for r in range(SHAPE.rows):
-        element = builder.load(builder.gep(x_base, [ir.Constant(ir.IntType(64), r * x_row_step(emit))]))
-        spread = emit.broadcast(element)
+    for r in range(emit.tile.rows):
+        spread = emit.broadcast_from(x_base, r * x_step)
         for v in range(SHAPE.vectors):
             at = r * SHAPE.vectors + v
             total[at] = emit.fma(spread, w_vectors[v], total[at])
@@ -116,7 +122,10 @@ def rank1(typingctx, tile, x, i, k, w, j):
     _check_panel(x, w)
 
     def codegen(context, builder, signature, args):
-        return _accumulate(context, builder, signature, args, lambda emit: emit.width)
+        emit = _Emitter(context, builder, signature.args[0])
+        tile, x, i, k, w, j = args
+        row = emit.row_vectors(emit.pointer(signature.args[4], w, j, j.type(0)))
+        return _accumulate(emit, tile, emit.pointer(signature.args[1], x, i, k), emit.width, row)
 
     return tile(tile, x, types.intp, types.intp, w, types.intp), codegen
 
@@ -127,7 +136,10 @@ def rank1_transposed(typingctx, tile, x, i, k, w, j):
     _check_panel(x, w)
 
     def codegen(context, builder, signature, args):
-        return _accumulate(context, builder, signature, args, lambda emit: 1)
+        emit = _Emitter(context, builder, signature.args[0])
+        tile, x, i, k, w, j = args
+        row = emit.row_vectors(emit.pointer(signature.args[4], w, j, j.type(0)))
+        return _accumulate(emit, tile, emit.pointer(signature.args[1], x, i, k), 1, row)
 
     return tile(tile, x, types.intp, types.intp, w, types.intp), codegen
 
@@ -278,6 +290,108 @@ def add_row_sums(typingctx, tile, b, i):
 
 
 @intrinsic
+def block_zeros(typingctx, like):
+    """A tile of BLOCK rows, zero, of the number type of the panel `like`."""
+
+    def codegen(context, builder, signature, args):
+        return context.get_constant_null(signature.return_type)
+
+    return Tile(like.dtype, BLOCK)(like), codegen
+
+
+@intrinsic
+def block_load(typingctx, w, k):
+    """t[r, :] = w[k + r, :] for the BLOCK rows of a tile."""
+    _check_panel(w)
+
+    def codegen(context, builder, signature, args):
+        emit = _Emitter(context, builder, signature.return_type)
+        base = emit.pointer(signature.args[0], args[0], args[1], args[1].type(0))
+        return emit.pack([v for r in range(BLOCK) for v in emit.row_vectors(base, r * emit.width)])
+
+    return Tile(w.dtype, BLOCK)(w, types.intp), codegen
+
+
+@intrinsic
+def block_rank1(typingctx, tile, x, e, dz, i):
+    """t[r, :] += x[e, r] · dz[i, :]      for the BLOCK values of entry e.    x (E, BLOCK)"""
+    _check_panel(x, dz)
+
+    def codegen(context, builder, signature, args):
+        emit = _Emitter(context, builder, signature.args[0])
+        tile, x, e, dz, i = args
+        row = emit.row_vectors(emit.pointer(signature.args[3], dz, i, i.type(0)))
+        return _accumulate(emit, tile, emit.row_pointer(signature.args[1], x, e), 1, row)
+
+    return tile(tile, x, types.intp, dz, types.intp), codegen
+
+
+@intrinsic
+def block_add_product(typingctx, tile, x, e, z, i):
+    """z[i, :] += Σ_r x[e, r] · t[r, :]      for the BLOCK values of entry e.    x (E, BLOCK)"""
+    _check_panel(x, z)
+
+    def codegen(context, builder, signature, args):
+        emit = _Emitter(context, builder, signature.args[0])
+        tile, x, e, z, i = args
+        base = emit.pointer(signature.args[3], z, i, i.type(0))
+        row, x_base = emit.row_vectors(base), emit.row_pointer(signature.args[1], x, e)
+        weights = emit.unpack(tile)
+        for r in range(BLOCK):
+            spread = emit.broadcast_from(x_base, r)
+            row = [emit.fma(spread, weights[r * SHAPE.vectors + v], row[v]) for v in range(SHAPE.vectors)]
+        for v, vector in enumerate(row):
+            emit.store_vector(base, v * emit.tile.lanes, vector)
+        return context.get_dummy_value()
+
+    return types.void(tile, x, types.intp, z, types.intp), codegen
+
+
+@intrinsic
+def block_add_to(typingctx, tile, w, k):
+    """w[k + r, :] += t[r, :] for the BLOCK rows of a tile."""
+    _check_panel(w)
+
+    def codegen(context, builder, signature, args):
+        emit = _Emitter(context, builder, signature.args[0])
+        base = emit.pointer(signature.args[1], args[1], args[2], args[2].type(0))
+        for at, vector in enumerate(emit.unpack(args[0])):
+            held = emit.load_vector(base, at * emit.tile.lanes)
+            emit.store_vector(base, at * emit.tile.lanes, builder.fadd(held, vector))
+        return context.get_dummy_value()
+
+    return types.void(tile, w, types.intp), codegen
+
+
+@intrinsic
+def convert_block(typingctx, source, i, scale, target, m):
+    """target[m, :] = scale · source[i, :], BLOCK numbers; uint8 or float becomes the target's type."""
+    _check_panel(source, target)
+
+    def codegen(context, builder, signature, args):
+        source_type, _, _, target_type, _ = signature.args
+        source, i, scale, target, m = args
+        emit = _Emitter(context, builder, Tile(target_type.dtype))
+        floats, size = ir.VectorType(emit.scalar, BLOCK), source_type.dtype.bitwidth // 8
+        held = ir.VectorType(context.get_value_type(source_type.dtype), BLOCK)
+        address = builder.bitcast(emit.row_pointer(source_type, source, i), held.as_pointer())
+        values = builder.load(address, align=size)
+        if isinstance(source_type.dtype, types.Integer):
+            values = builder.uitofp(values, floats)
+        elif size != target_type.dtype.bitwidth // 8:
+            values = builder.fptrunc(values, floats) if size == 8 else builder.fpext(values, floats)
+        undefined = ir.Constant(floats, ir.Undefined)
+        first = builder.insert_element(undefined, scale, ir.IntType(32)(0))
+        mask = ir.Constant(ir.VectorType(ir.IntType(32), BLOCK), [0] * BLOCK)
+        values = builder.fmul(values, builder.shuffle_vector(first, undefined, mask))
+        address = builder.bitcast(emit.row_pointer(target_type, target, m), floats.as_pointer())
+        builder.store(values, address, align=target_type.dtype.bitwidth // 8)
+        return context.get_dummy_value()
+
+    return types.void(source, types.intp, target.dtype, target, types.intp), codegen
+
+
+@intrinsic
 def number(typingctx, value, like):
     """`value` as a number of the type of `like`, so that no constant widens float32 arithmetic."""
     dtype = like.dtype if isinstance(like, types.Array) else like
@@ -314,23 +428,27 @@ def power_of_two(typingctx, exponent):
 
 
 @intrinsic
-def prefetch_row(typingctx, data, i):
-    """Ask for row i of the C-contiguous matrix `data` to be brought into the cache."""
+def prefetch(typingctx, data, first, last):
+    """Ask for rows `first` to `last` of the C-contiguous matrix (or vector) `data` to be brought into the cache."""
 
     def codegen(context, builder, signature, args):
-        array = context.make_array(signature.args[0])(context, builder, args[0])
-        stride, columns = (cgutils.unpack_tuple(builder, x) for x in (array.strides, array.shape))
-        intp, byte_pointer = stride[0].type, ir.IntType(8).as_pointer()
-        row = builder.gep(builder.bitcast(array.data, byte_pointer), [builder.mul(args[1], stride[0])])
-        kind = ir.FunctionType(ir.VoidType(), [byte_pointer] + [ir.IntType(32)] * 3)
-        prefetch = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
-        size = builder.mul(columns[1], stride[1])
-        with cgutils.for_range_slice(builder, intp(0), size, intp(64)) as (offset, _):
-            read, locality, into_data_cache = (ir.IntType(32)(n) for n in (0, 2, 1))
-            builder.call(prefetch, [builder.gep(row, [offset]), read, locality, into_data_cache])
-        return context.get_dummy_value()
+        return _prefetch(context, builder, signature.args[0], args[0], args[1], args[2])
 
-    return types.void(data, types.intp), codegen
+    return types.void(data, types.intp, types.intp), codegen
+
+
+def _prefetch(context, builder, array_type, array, first, last):
+    held = context.make_array(array_type)(context, builder, array)
+    stride = builder.extract_value(held.strides, 0)
+    byte_pointer = ir.IntType(8).as_pointer()
+    base = builder.gep(builder.bitcast(held.data, byte_pointer), [builder.mul(first, stride)])
+    kind = ir.FunctionType(ir.VoidType(), [byte_pointer] + [ir.IntType(32)] * 3)
+    call = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+    size = builder.mul(builder.sub(last, first), stride)
+    with cgutils.for_range_slice(builder, size.type(0), size, size.type(64)) as (offset, _):
+        read, locality, into_data_cache = (ir.IntType(32)(n) for n in (0, 2, 1))
+        builder.call(call, [builder.gep(base, [offset]), read, locality, into_data_cache])
+    return context.get_dummy_value()
 
 
 @intrinsic

@@ -1,0 +1,195 @@
+"""The first layer over sparse input: only blocks of neighbouring features that hold anything are touched.
+
+Most of MNIST is zeros: 28 % of the blocks of 4 neighbouring pixels hold ink. The data set is cut once into its
+non-zero blocks. A batch is inverted, block → the samples that have it, and a block's rows of the weights stay in
+registers while its list is run through: 8 fused multiply-adds an entry, as in the dense product, for a quarter of
+the entries.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from fastnn.kernels.jit import jit, kernel
+from fastnn.kernels.dense import ROWS
+from fastnn.kernels.tiles import (
+    BLOCK,
+    add,
+    add_row_sums,
+    block_add_product,
+    block_add_to,
+    block_load,
+    block_rank1,
+    block_zeros,
+    convert_block,
+    load,
+    load_row,
+    number,
+    prefetch,
+    relu,
+    store,
+    zeros,
+)
+
+
+class Blocks(NamedTuple):
+    """A data set cut into blocks of BLOCK neighbouring features, row after row; only those that hold anything.
+
+    An entry is one block of one example.
+    """
+
+    starts: np.ndarray  # int64 (N + 1,): first entry of each example
+    index: np.ndarray  # uint32 (E,): which block of its example, rising within an example
+    values: np.ndarray  # (E, BLOCK) of the data's own type
+
+
+class Lists(NamedTuple):
+    """A batch, inverted: the entries of block b are the `count[b]` from b · capacity on, by rising sample.
+
+    Room for a whole batch in each list saves counting first, a fourth of the time it takes to invert a batch.
+    """
+
+    count: np.ndarray  # int64 (blocks,)
+    sample: np.ndarray  # uint32 (blocks · capacity,)
+    values: np.ndarray  # (blocks · capacity, BLOCK) of the parameters' type, scaled
+
+
+@kernel
+def count_blocks(x, starts):
+    """starts[i + 1] = blocks of row i that hold anything.    x (N, D)"""
+    n, features = x.shape
+    for i in range(n):
+        found = 0
+        for k0 in range(0, features, BLOCK):
+            any_set = False
+            for k in range(k0, min(k0 + BLOCK, features)):
+                any_set = any_set or x[i, k] != 0
+            found += any_set
+        starts[i + 1] = found
+
+
+@kernel
+def cut_blocks(x, starts, index, values):
+    """Fill `index` and `values` (zero) of a `Blocks` whose `starts` are known.    x (N, D)"""
+    n, features = x.shape
+    for i in range(n):
+        entry = starts[i]
+        for k0 in range(0, features, BLOCK):
+            any_set = False
+            for k in range(k0, min(k0 + BLOCK, features)):
+                any_set = any_set or x[i, k] != 0
+            if any_set:
+                index[entry] = k0 // BLOCK
+                for k in range(k0, min(k0 + BLOCK, features)):
+                    values[entry, k - k0] = x[i, k]
+                entry += 1
+
+
+@jit
+def invert(data, start, n, lists):
+    """The lists of the batch order[start : start + n].
+
+    What the next batch will need is asked for meanwhile: it lies anywhere in memory.
+    """
+    blocks, count, order = data.x, lists.count, data.order
+    capacity = lists.sample.size // count.size
+    scale = number(data.scale, lists.values)
+    count[:] = 0
+    for i in range(n):
+        row = order[start + i]
+        for entry in range(blocks.starts[row], blocks.starts[row + 1]):
+            block = blocks.index[entry]
+            at = block * capacity + count[block]
+            count[block] += 1
+            lists.sample[at] = i
+            convert_block(blocks.values, entry, scale, lists.values, at)
+        if start + n + i < order.size:
+            ahead = order[start + n + i]
+            prefetch(blocks.index, blocks.starts[ahead], blocks.starts[ahead + 1])
+            prefetch(blocks.values, blocks.starts[ahead], blocks.starts[ahead + 1])
+
+
+@jit
+def _products(lists, w, a, p):
+    """a[p] += x @ w[p]."""
+    capacity = lists.sample.size // lists.count.size
+    w_p, a_p = w[p], a[p]
+    for block in range(lists.count.size):
+        weights = block_load(w_p, block * BLOCK)
+        for entry in range(block * capacity, block * capacity + lists.count[block]):
+            block_add_product(weights, lists.values, entry, a_p, lists.sample[entry])
+
+
+@jit
+def _products_of_two(lists, w, a, p):
+    """a[p] += x @ w[p] and a[p + 1] += x @ w[p + 1]: lists are short, and each ends in a branch guessed wrong."""
+    capacity = lists.sample.size // lists.count.size
+    w_p, w_r, a_p, a_r = w[p], w[p + 1], a[p], a[p + 1]
+    for block in range(lists.count.size):
+        weights_p, weights_r = block_load(w_p, block * BLOCK), block_load(w_r, block * BLOCK)
+        for entry in range(block * capacity, block * capacity + lists.count[block]):
+            i = lists.sample[entry]
+            block_add_product(weights_p, lists.values, entry, a_p, i)
+            block_add_product(weights_r, lists.values, entry, a_r, i)
+
+
+@jit
+def sparse_relu(lists, w, b, rows, a, first, last):
+    """a = max(x @ w + b, 0), x given by its lists.    w (H/W, K, W)   b (H/W, W)   →  a (H/W, B, W) overwritten"""
+    for p in range(first, last):
+        t = load_row(b, p)
+        for i in range(0, rows, ROWS):
+            store(t, a[p], i)
+    for p in range(first, last - 1, 2):
+        _products_of_two(lists, w, a, p)
+    if (last - first) % 2 == 1:
+        _products(lists, w, a, last - 1)
+    for p in range(first, last):
+        a_p = a[p]
+        for i in range(0, rows, ROWS):
+            store(relu(load(a_p, i)), a_p, i)
+
+
+@jit
+def _sums(lists, dz, w, p):
+    """w[p] += x.T @ dz[p]."""
+    capacity = lists.sample.size // lists.count.size
+    w_p, dz_p = w[p], dz[p]
+    for block in range(lists.count.size):
+        if lists.count[block] > 0:
+            t = block_zeros(dz_p)
+            for entry in range(block * capacity, block * capacity + lists.count[block]):
+                t = block_rank1(t, lists.values, entry, dz_p, lists.sample[entry])
+            block_add_to(t, w_p, block * BLOCK)
+
+
+@jit
+def _sums_of_two(lists, dz, w, p):
+    """w[p] += x.T @ dz[p] and w[p + 1] += x.T @ dz[p + 1]."""
+    capacity = lists.sample.size // lists.count.size
+    w_p, w_r, dz_p, dz_r = w[p], w[p + 1], dz[p], dz[p + 1]
+    for block in range(lists.count.size):
+        if lists.count[block] > 0:
+            t, u = block_zeros(dz_p), block_zeros(dz_p)
+            for entry in range(block * capacity, block * capacity + lists.count[block]):
+                i = lists.sample[entry]
+                t = block_rank1(t, lists.values, entry, dz_p, i)
+                u = block_rank1(u, lists.values, entry, dz_r, i)
+            block_add_to(t, w_p, block * BLOCK)
+            block_add_to(u, w_r, block * BLOCK)
+
+
+@jit
+def sparse_weight_gradient(lists, dz, rows, w, b, first, last):
+    """w += x.T @ dz,  b += Σ_i dz[i], x given by its lists.    dz (H/W, B, W)   →  w (H/W, K, W), b (H/W, W) added to"""
+    # forward: z = x @ w + b   so   dw[k, :] = Σ_i x[i, k] · dz[i, :], a sum over the samples of k's block
+    for p in range(first, last - 1, 2):
+        _sums_of_two(lists, dz, w, p)
+    if (last - first) % 2 == 1:
+        _sums(lists, dz, w, last - 1)
+    for p in range(first, last):
+        dz_p = dz[p]
+        t = zeros(dz_p)
+        for i in range(0, rows, ROWS):
+            t = add(t, load(dz_p, i))
+        add_row_sums(t, b, p)

@@ -1,0 +1,67 @@
+"""The first layer's input, dense or sparse: one set of names, chosen by the type of the data when it is compiled."""
+
+from numba.core import types
+
+from fastnn.kernels.blocks import Lists, invert, sparse_relu, sparse_weight_gradient
+from fastnn.kernels.dense import dense_relu, weight_gradient
+from fastnn.kernels.gather import gather
+from fastnn.kernels.jit import by_type
+
+
+def open_input(data, work, x, thread):
+    """Where a thread keeps its batch: the panels `x`, or the lists of sparse input."""
+
+
+def load_input(data, start, n, rows, batch):
+    """Bring the examples order[start : start + n] into `batch`."""
+
+
+def input_relu(batch, w, b, k_size, rows, a, first, last):
+    """a = max(batch @ w + b, 0) for panels `first` to `last`."""
+
+
+def input_weight_gradient(batch, dz, k_size, rows, w, b, first, last):
+    """w += batch.T @ dz, b += Σ_i dz[i] for panels `first` to `last`."""
+
+
+def as_panels(batch, otherwise):
+    """`batch` where it is panels; sparse input never gets where they are needed."""
+
+
+@by_type(open_input)
+def _(data, work, x, thread):
+    if isinstance(data.types[data.fields.index("x")], types.Array):
+        return lambda data, work, x, thread: x
+    return lambda data, work, x, thread: Lists(work.counts[thread], work.samples[thread], work.values[thread])
+
+
+@by_type(load_input)
+def _(data, start, n, rows, batch):
+    if isinstance(batch, types.Array):
+        return lambda data, start, n, rows, batch: gather(data, start, n, rows, batch)
+    return lambda data, start, n, rows, batch: invert(data, start, n, batch)
+
+
+@by_type(input_relu)
+def _(batch, w, b, k_size, rows, a, first, last):
+    if isinstance(batch, types.Array):
+        return lambda batch, w, b, k_size, rows, a, first, last: dense_relu(batch, w, b, k_size, rows, a, first, last)
+    return lambda batch, w, b, k_size, rows, a, first, last: sparse_relu(batch, w, b, rows, a, first, last)
+
+
+@by_type(input_weight_gradient)
+def _(batch, dz, k_size, rows, w, b, first, last):
+    if isinstance(batch, types.Array):
+        return lambda batch, dz, k_size, rows, w, b, first, last: weight_gradient(
+            batch, dz, k_size, rows, w, b, first, last
+        )
+    return lambda batch, dz, k_size, rows, w, b, first, last: sparse_weight_gradient(
+        batch, dz, rows, w, b, first, last
+    )
+
+
+@by_type(as_panels)
+def _(batch, otherwise):
+    if isinstance(batch, types.Array):
+        return lambda batch, otherwise: batch
+    return lambda batch, otherwise: otherwise

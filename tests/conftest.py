@@ -1,0 +1,70 @@
+"""Shared by all tests: where the real data is, small data sets, running the command in a process of its own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fastnn.datasets import Dataset, checked_split
+from fastnn.datasets.named import find
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def mnist() -> Dataset:
+    """The real MNIST, or a skip with the reason."""
+    from fastnn import load_data
+
+    if find("mnist") is None:
+        pytest.skip("MNIST is not on this machine (set FASTNN_DATA to a folder that holds mnist/)")
+    return load_data("mnist")
+
+
+@pytest.fixture
+def small() -> Dataset:
+    """203 examples of 17 features in 3 classes that can be told apart, and 50 more for testing."""
+    return make_dataset(203, 17, 3)
+
+
+def make_dataset(examples: int, features: int, classes: int, dtype: str = "float32", zeros: float = 0.0) -> Dataset:
+    """Random clusters; a share of `zeros` among the features."""
+    random = np.random.default_rng(examples + features)
+    centres = random.standard_normal((classes, features))
+    y = random.integers(0, classes, examples + 50)
+    x = centres[y] + 0.5 * random.standard_normal((examples + 50, features))
+    x *= random.random(x.shape) >= zeros
+    if dtype == "uint8":
+        x = np.clip(x * 40 + 100, 0, 255) * (x != 0)
+    x = x.astype(dtype)
+    return Dataset(
+        "small",
+        checked_split(x[:examples], y[:examples], classes, "small"),
+        checked_split(x[examples:], y[examples:], classes, "small"),
+        tuple(map(str, range(classes))),
+    )
+
+
+def fastnn(*args: object, cwd: Path | None = None, timeout: float = 120, **env: str) -> subprocess.CompletedProcess[str]:
+    """Run the command in a process of its own; a variable given as "" is taken away."""
+    environment = {k: v for k, v in {**os.environ, **env}.items() if v != ""}
+    environment["PYTHONPATH"] = env.get("PYTHONPATH") or str(ROOT)
+    return subprocess.run(
+        [sys.executable, "-m", "fastnn", *map(str, args)],
+        cwd=cwd, env=environment, capture_output=True, text=True, timeout=timeout, check=False,
+    )
+
+
+def clean_error(done: subprocess.CompletedProcess[str], code: int) -> str:
+    """Assert one error line, the exit code and no traceback; the line."""
+    assert done.returncode == code, (done.returncode, done.stdout, done.stderr)
+    assert "Traceback" not in done.stderr
+    errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1, done.stderr
+    assert "\x1b" not in done.stderr
+    return errors[0]
