@@ -71,14 +71,14 @@ def square(dtype: str, count: int = 1) -> np.ndarray:
 def test_dense_relu(b: int, k: int, h: int, dtype: str) -> None:
     x, w, bias = random((b, k), dtype), random((k, h), dtype), random((h,), dtype)
     a = panels(np.full((b, h), 9, dtype))
-    dense.dense_relu(panels(x), weight_panels(w), bias_panels(bias), k, rows_of(b), a, 0, len(a))
+    dense.dense_relu(panels(x), weight_panels(w), bias_panels(bias), k, rows_of(b), a, (0, len(a)))
     close(from_panels(a, b, h), reference.dense_relu(x, w, bias), dtype)
 
 
 def test_dense_relu_only_writes_its_own_panels() -> None:
     x, w = random((8, 5), "float32"), random((5, 4 * W["float32"]), "float32")
     a = panels(np.full((8, w.shape[1]), 9, "float32"))
-    dense.dense_relu(panels(x), weight_panels(w), bias_panels(w[0] * 0), 5, 8, a, 1, 3)
+    dense.dense_relu(panels(x), weight_panels(w), bias_panels(w[0] * 0), 5, 8, a, (1, 3))
     assert (a[0] == np.where(np.arange(a.shape[1])[:, None] < 8, 9, 0)).all()
     assert (a[3] == a[0]).all()
     assert not (a[1] == a[0]).all()
@@ -88,7 +88,7 @@ def test_relu_keeps_nan_visible() -> None:
     x = np.full((3, 4), np.nan, "float32")
     a = panels(np.zeros((3, 6), "float32"))
     dense.dense_relu(panels(x), weight_panels(np.ones((4, 6), "float32")),
-                     bias_panels(np.ones(6, "float32")), 4, rows_of(3), a, 0, len(a))
+                     bias_panels(np.ones(6, "float32")), 4, rows_of(3), a, (0, len(a)))
     assert np.isnan(from_panels(a, 3, 6)).all()
 
 
@@ -105,7 +105,7 @@ def test_transpose(dtype: str) -> None:
 def test_weight_gradient(b: int, k: int, h: int, dtype: str) -> None:
     x, dz, w, bias = random((b, k), dtype), random((b, h), dtype), random((k, h), dtype, 1), random((h,), dtype, 1)
     w_p, b_p = weight_panels(w), bias_panels(bias)
-    dense.weight_gradient(panels(x), panels(dz), k, rows_of(b), w_p, b_p, 0, len(w_p))
+    dense.weight_gradient(panels(x), panels(dz), k, rows_of(b), w_p, b_p, (0, len(w_p)))
     dw, db = reference.weight_gradient(x, dz)
     close(from_panels(w_p, k, h), w + dw, dtype)
     close(b_p.reshape(-1)[:h], bias + db, dtype)
@@ -117,7 +117,7 @@ def test_input_gradient(b: int, k: int, h: int, dtype: str) -> None:
     dz, w, a = random((b, h), dtype), random((k, h), dtype), random((b, k), dtype, 1)
     dx = panels(np.full((b, k), 9, dtype))
     scratch = square(dtype, dense.PANEL_BLOCK)
-    dense.input_gradient(panels(dz), weight_panels(w), panels(a), h, rows_of(b), scratch, dx, 0, len(dx))
+    dense.input_gradient(panels(dz), weight_panels(w), panels(a), h, rows_of(b), scratch, dx, (0, len(dx)))
     close(from_panels(dx, b, k), reference.input_gradient(dz, w, a), dtype)
 
 
@@ -129,7 +129,7 @@ def test_logits(b: int, k: int, c: int, dtype: str) -> None:
     count, groups = up(b, W[dtype]) // W[dtype], len(w_p)
     parts = aligned_zeros((groups * count, w_p.shape[1], W[dtype]), np.dtype(dtype))
     bias_p = bias_panels(np.concatenate([bias, np.zeros(up(c, SHAPE.rows) - c, dtype)]))
-    output.partial_logits(panels(a), w_p, bias_p, k, rows_of(b), square(dtype)[0], parts, 0, groups)
+    output.partial_logits(panels(a), w_p, bias_p, k, rows_of(b), square(dtype)[0], parts, (0, groups))
     z = aligned_zeros((count, w_p.shape[1], W[dtype]), np.dtype(dtype))
     output.sum_logits(parts, groups, rows_of(b), z)
     close(from_panels(z, c, b).T, reference.logits(a, w, bias), dtype)
@@ -185,9 +185,9 @@ def test_output_gradients(b: int, k: int, c: int, dtype: str) -> None:
     a, w, dz = random((b, k), dtype), random((k, c), dtype), random((b, c), dtype, 1)
     dx = panels(np.full((b, k), 9, dtype))
     dz_p, w_p, a_p = logit_panels(dz), output_panels(w), panels(a)
-    output.output_input_gradient(dz_p, w_p, a_p, c, rows_of(b), dx, 0, len(dx))
+    output.output_input_gradient(dz_p, w_p, a_p, c, rows_of(b), dx, (0, len(dx)))
     close(from_panels(dx, b, k), reference.input_gradient(dz, w, a), dtype)
-    output.output_weight_gradient(a_p, dz_p, b, w_p, 0, len(w_p))
+    output.output_weight_gradient(a_p, dz_p, b, w_p, (0, len(w_p)))
     bias = bias_panels(np.zeros(up(c, SHAPE.rows), dtype))
     output.output_bias_gradient(dz_p, b, c, bias)
     dw, db = reference.weight_gradient(a, dz)
@@ -233,16 +233,16 @@ def test_sparse_input(b: int, k: int, h: int, kind: str, dtype: str, zeros: floa
     x, lists = sparse_case(b, k, kind, dtype, zeros)
     w, bias, dz = random((k, h), dtype), random((h,), dtype), random((b, h), dtype, 1)
     a, w_p, b_p = panels(np.full((b, h), 9, dtype)), weight_panels(w), bias_panels(bias)
-    blocks.sparse_relu(lists, w_p, b_p, rows_of(b), a, 0, len(a))
+    blocks.sparse_relu(lists, w_p, b_p, rows_of(b), a, (0, len(a)))
     wanted = reference.dense_relu(x.astype("float64"), w, bias)
     close(from_panels(a, b, h), wanted, dtype)
-    blocks.sparse_weight_gradient(lists, panels(dz), rows_of(b), w_p, b_p, 0, len(w_p))
+    blocks.sparse_weight_gradient(lists, panels(dz), rows_of(b), w_p, b_p, (0, len(w_p)))
     dw, db = reference.weight_gradient(x.astype("float64"), dz)
     close(from_panels(w_p, k, h), w + dw, dtype)
     close(b_p.reshape(-1)[:h], bias + db, dtype)
 
 
-@pytest.mark.parametrize("sizes", [(3, 2), (784, 128, 10), (5, 33, 64, 65, 7), (33, 1, 1)])
+@pytest.mark.parametrize("sizes", [(3, 2), (784, 128, 10), (5, 33, 64, 65, 7), (33, 1, 1), (17, 16, 8), (17, 32, 8)])
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_pack_and_unpack_are_inverse_and_pad_with_zeros(sizes: tuple[int, ...], dtype: str) -> None:
     plain = []
@@ -252,9 +252,11 @@ def test_pack_and_unpack_are_inverse_and_pad_with_zeros(sizes: tuple[int, ...], 
     buffer = layout.pack(plain)
     assert buffer.ctypes.data % 64 == 0
     assert (buffer != 0).sum() == sum(p.size for p in plain)
-    for found, wanted in zip(layout.unpack(buffer), plain, strict=True):
+    unpacked = layout.unpack(buffer)
+    for found, wanted in zip(unpacked, plain, strict=True):
         assert (found == wanted).all()
         assert found.flags.c_contiguous
+        assert not np.shares_memory(found, buffer)  # a model must not move when training goes on
 
 
 # a kernel's twin is a function of the reference by the same name, or the one it is a part of

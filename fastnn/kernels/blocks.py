@@ -134,17 +134,17 @@ def _products_of_two(lists, w, a, p):
 
 
 @jit
-def sparse_relu(lists, w, b, rows, a, first, last):
+def sparse_relu(lists, w, b, rows, a, own):
     """a = max(x @ w + b, 0), x given by its lists.    w (H/W, K, W)   b (H/W, W)   →  a (H/W, B, W) overwritten"""
-    for p in range(first, last):
+    for p in range(own[0], own[1]):
         t = load_row(b, p)
         for i in range(0, rows, ROWS):
             store(t, a[p], i)
-    for p in range(first, last - 1, 2):
+    for p in range(own[0], own[1] - 1, 2):
         _products_of_two(lists, w, a, p)
-    if (last - first) % 2 == 1:
-        _products(lists, w, a, last - 1)
-    for p in range(first, last):
+    if (own[1] - own[0]) % 2 == 1:
+        _products(lists, w, a, own[1] - 1)
+    for p in range(own[0], own[1]):
         a_p = a[p]
         for i in range(0, rows, ROWS):
             store(relu(load(a_p, i)), a_p, i)
@@ -180,14 +180,14 @@ def _sums_of_two(lists, dz, w, p):
 
 
 @jit
-def sparse_weight_gradient(lists, dz, rows, w, b, first, last):
+def sparse_weight_gradient(lists, dz, rows, w, b, own):
     """w += x.T @ dz,  b += Σ_i dz[i], x given by its lists.    dz (H/W, B, W)   →  w (H/W, K, W), b (H/W, W) added to"""
     # forward: z = x @ w + b   so   dw[k, :] = Σ_i x[i, k] · dz[i, :], a sum over the samples of k's block
-    for p in range(first, last - 1, 2):
+    for p in range(own[0], own[1] - 1, 2):
         _sums_of_two(lists, dz, w, p)
-    if (last - first) % 2 == 1:
-        _sums(lists, dz, w, last - 1)
-    for p in range(first, last):
+    if (own[1] - own[0]) % 2 == 1:
+        _sums(lists, dz, w, own[1] - 1)
+    for p in range(own[0], own[1]):
         dz_p = dz[p]
         t = zeros(dz_p)
         for i in range(0, rows, ROWS):

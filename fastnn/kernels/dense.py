@@ -2,7 +2,8 @@
 
 Letters, here and everywhere: B batch rows, D inputs of the network, K inputs of a layer, H its units,
 C classes, W the panel width. A matrix (B, H) is kept as panels (H/W, B, W), padded with zeros; weights
-(K, H) as panels (H/W, K, W). Each kernel works on the panels `first` to `last` that its thread owns.
+(K, H) as panels (H/W, K, W). Each kernel works on the panels `own[0]` to
+`own[1]` that its thread owns.
 """
 
 from fastnn.kernels.host import SHAPE
@@ -27,11 +28,11 @@ ROW_BLOCK = 256  # batch rows of one panel (32 KB) that stay there
 
 
 @jit
-def dense_relu(x, w, b, k_size, rows, a, first, last):
+def dense_relu(x, w, b, k_size, rows, a, own):
     """a = max(x @ w + b, 0).    x (K/W, B, W)   w (H/W, K, W)   b (H/W, W)   →  a (H/W, B, W) overwritten"""
     width = x.shape[2]
     block = PANEL_BLOCK * width
-    for p in range(first, last):
+    for p in range(own[0], own[1]):
         w_p, a_p = w[p], a[p]
         for k0 in range(0, k_size, block):
             k1 = min(k0 + block, k_size)
@@ -55,7 +56,7 @@ def transpose(source, i, target):
 
 
 @jit
-def input_gradient(dz, w, a, h_size, rows, scratch, dx, first, last):
+def input_gradient(dz, w, a, h_size, rows, scratch, dx, own):
     """dx = (dz @ w.T) where a > 0, else 0, for the layer below, whose activations are a.
 
     dz (H/W, B, W)   w (H/W, K, W)   a (K/W, B, W)   scratch (PANEL_BLOCK, W, W)  →  dx (K/W, B, W) overwritten
@@ -63,7 +64,7 @@ def input_gradient(dz, w, a, h_size, rows, scratch, dx, first, last):
     # forward: z = a @ w + b   so   dx[:, k] = Σ_h dz[:, h] · w[k, h], and ReLU lets through where a > 0
     width = dz.shape[2]
     h_panels = (h_size + width - 1) // width
-    for q in range(first, last):
+    for q in range(own[0], own[1]):
         dx_q, a_q = dx[q], a[q]
         for p0 in range(0, h_panels, PANEL_BLOCK):
             p1 = min(p0 + PANEL_BLOCK, h_panels)
@@ -79,7 +80,7 @@ def input_gradient(dz, w, a, h_size, rows, scratch, dx, first, last):
 
 
 @jit
-def weight_gradient(x, dz, k_size, rows, w, b, first, last):
+def weight_gradient(x, dz, k_size, rows, w, b, own):
     """w += x.T @ dz,  b += Σ_i dz[i].    x (K/W, B, W)   dz (H/W, B, W)   →  w (H/W, K, W), b (H/W, W) added to
 
     With dz scaled by −learning_rate and w the weights themselves this is the whole SGD update; with w a
@@ -89,7 +90,7 @@ def weight_gradient(x, dz, k_size, rows, w, b, first, last):
     width = x.shape[2]
     for i0 in range(0, rows, ROW_BLOCK):
         i1 = min(i0 + ROW_BLOCK, rows)
-        for p in range(first, last):
+        for p in range(own[0], own[1]):
             w_p, dz_p = w[p], dz[p]
             for q in range((k_size + width - 1) // width):
                 x_q = x[q]

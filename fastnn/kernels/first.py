@@ -16,12 +16,12 @@ def load_input(data, start, n, rows, batch):
     """Bring the examples order[start : start + n] into `batch`."""
 
 
-def input_relu(batch, w, b, k_size, rows, a, first, last):
-    """a = max(batch @ w + b, 0) for panels `first` to `last`."""
+def input_relu(batch, w, b, k_size, rows, a, own):
+    """a = max(batch @ w + b, 0) for the panels its thread owns."""
 
 
-def input_weight_gradient(batch, dz, k_size, rows, w, b, first, last):
-    """w += batch.T @ dz, b += Σ_i dz[i] for panels `first` to `last`."""
+def input_weight_gradient(batch, dz, k_size, rows, w, b, own):
+    """w += batch.T @ dz, b += Σ_i dz[i] for the panels its thread owns."""
 
 
 def as_panels(batch, otherwise):
@@ -43,20 +43,20 @@ def _(data, start, n, rows, batch):
 
 
 @by_type(input_relu)
-def _(batch, w, b, k_size, rows, a, first, last):
+def _(batch, w, b, k_size, rows, a, own):
     if isinstance(batch, types.Array):
-        return lambda batch, w, b, k_size, rows, a, first, last: dense_relu(batch, w, b, k_size, rows, a, first, last)
-    return lambda batch, w, b, k_size, rows, a, first, last: sparse_relu(batch, w, b, rows, a, first, last)
+        return lambda batch, w, b, k_size, rows, a, own: dense_relu(batch, w, b, k_size, rows, a, own)
+    return lambda batch, w, b, k_size, rows, a, own: sparse_relu(batch, w, b, rows, a, own)
 
 
 @by_type(input_weight_gradient)
-def _(batch, dz, k_size, rows, w, b, first, last):
+def _(batch, dz, k_size, rows, w, b, own):
     if isinstance(batch, types.Array):
-        return lambda batch, dz, k_size, rows, w, b, first, last: weight_gradient(
-            batch, dz, k_size, rows, w, b, first, last
+        return lambda batch, dz, k_size, rows, w, b, own: weight_gradient(
+            batch, dz, k_size, rows, w, b, own
         )
-    return lambda batch, dz, k_size, rows, w, b, first, last: sparse_weight_gradient(
-        batch, dz, rows, w, b, first, last
+    return lambda batch, dz, k_size, rows, w, b, own: sparse_weight_gradient(
+        batch, dz, rows, w, b, own
     )
 
 

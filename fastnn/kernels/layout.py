@@ -39,9 +39,9 @@ def to_panels(matrix: np.ndarray, rows: int | None = None) -> np.ndarray:
 
 
 def from_panels(panels: np.ndarray, rows: int, columns: int) -> np.ndarray:
-    """Panels (H/W, ≥ rows, W) → (rows, columns)."""
+    """Panels (H/W, ≥ rows, W) → (rows, columns) of their own."""
     count, b, width = panels.shape
-    return np.ascontiguousarray(panels.transpose(1, 0, 2).reshape(b, count * width)[:rows, :columns])
+    return panels.transpose(1, 0, 2).reshape(b, count * width)[:rows, :columns].copy()
 
 
 @dataclass(frozen=True)

@@ -23,11 +23,11 @@ def peak(x, w, rounds):
 def forward_product(x, w, b, k_size, rows, a, repeats):
     """`dense_relu` over all panels, `repeats` times."""
     for _ in range(repeats):
-        dense_relu(x, w, b, k_size, rows, a, 0, a.shape[0])
+        dense_relu(x, w, b, k_size, rows, a, (0, a.shape[0]))
 
 
 @kernel
 def gradient_product(x, dz, k_size, rows, w, b, repeats):
     """`weight_gradient` over all panels, `repeats` times."""
     for _ in range(repeats):
-        weight_gradient(x, dz, k_size, rows, w, b, 0, dz.shape[0])
+        weight_gradient(x, dz, k_size, rows, w, b, (0, dz.shape[0]))

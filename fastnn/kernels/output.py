@@ -27,14 +27,14 @@ _TERMS = 13  # of the Taylor series on |r| ≤ ln(2)/2: the next one is 4e-18
 
 
 @jit
-def partial_logits(a, w, b, k_size, rows, scratch, z, first, last):
+def partial_logits(a, w, b, k_size, rows, scratch, z, own):
     """z[p] = w[p] @ a[p].T, and + b in the first panel.
 
     a (K/W, B, W)   w (K/W, C, W)   b (C/W, W)   scratch (W, W)   →  z (K/W · B/W, C, W) overwritten
     """
     width = a.shape[2]
     blocks = (rows + width - 1) // width
-    for p in range(first, last):
+    for p in range(own[0], own[1]):
         a_p, w_p = a[p], w[p]
         units = min(width, k_size - p * width)
         for s in range(blocks):
@@ -116,11 +116,11 @@ def softmax_cross_entropy(z, y, n, classes, scale, scratch, dz):
 
 
 @jit
-def output_input_gradient(dz, w, a, classes, rows, dx, first, last):
+def output_input_gradient(dz, w, a, classes, rows, dx, own):
     """dx[p] = (dz.T @ w[p]) where a > 0, else 0.    →  dx (K/W, B, W) overwritten"""
     # forward: z = w @ a.T   so   dx[i, :] = Σ_c dz[c, i] · w[c, :], and ReLU lets through where a > 0
     width = a.shape[2]
-    for p in range(first, last):
+    for p in range(own[0], own[1]):
         w_p, a_p, dx_p = w[p], a[p], dx[p]
         for i in range(0, rows, ROWS):
             dz_s = dz[i // width]
@@ -131,11 +131,11 @@ def output_input_gradient(dz, w, a, classes, rows, dx, first, last):
 
 
 @jit
-def output_weight_gradient(a, dz, n, w, first, last):
+def output_weight_gradient(a, dz, n, w, own):
     """w[p] += dz @ a[p].    dz (B/W, C, W)   a (K/W, B, W)   →  w (K/W, C, W) added to"""
     # forward: z = w @ a.T   so   dw[c, :] = Σ_i dz[c, i] · a[i, :]
     width = a.shape[2]
-    for p in range(first, last):
+    for p in range(own[0], own[1]):
         a_p, w_p = a[p], w[p]
         for c in range(0, w.shape[1], ROWS):
             t = zeros(a_p)

@@ -138,8 +138,8 @@ def _update(net, work, layer, side, rows, thread, threads):
     """Add the weight and bias gradients of a hidden layer above the first to the target, own panels."""
     dz, x = _gradients(net, work, layer), _activations(net, work, layer - 1, side)
     dw, db = _layer(net, net.target, layer)
-    first, last = share(dz.shape[0], thread, threads)
-    weight_gradient(x, dz, net.layers[layer, 0], rows, dw, db, first, last)
+    own = share(dz.shape[0], thread, threads)
+    weight_gradient(x, dz, net.layers[layer, 0], rows, dw, db, own)
 
 
 @kernel
@@ -157,7 +157,7 @@ def train_steps(net, data, work, span, totals, sync, thread, threads):
     panels_of_x, z, dz, scratch = _private(net, work, thread)
     x = open_input(data, work, panels_of_x, thread)
     labels = work.labels[thread]
-    k_first, k_last = share(w_out.shape[0], thread, threads)
+    k_own = share(w_out.shape[0], thread, threads)
     for step in range(span.first, span.last):
         side = step % 2
         start = step * span.batch
@@ -171,16 +171,16 @@ def train_steps(net, data, work, span, totals, sync, thread, threads):
         for layer in range(hidden):
             w, b = _layer(net, net.parameters, layer)
             a = _activations(net, work, layer, side)
-            first, last = share(a.shape[0], thread, threads)
+            own = share(a.shape[0], thread, threads)
             if layer == 0:
-                input_relu(x, w, b, net.layers[0, 0], rows, a, first, last)
+                input_relu(x, w, b, net.layers[0, 0], rows, a, own)
             else:
                 if not wait(sync, threads):
                     return step
-                dense_relu(below, w, b, net.layers[layer, 0], rows, a, first, last)
+                dense_relu(below, w, b, net.layers[layer, 0], rows, a, own)
             below = a
         parts = _parts(net, work, side, rows)
-        partial_logits(below, w_out, b_out, k_size, rows, scratch[0], parts, k_first, k_last)
+        partial_logits(below, w_out, b_out, k_size, rows, scratch[0], parts, k_own)
         if not wait(sync, threads):
             return step
         sum_logits(parts, w_out.shape[0], rows, z)
@@ -194,10 +194,10 @@ def train_steps(net, data, work, span, totals, sync, thread, threads):
         # backward; the weights of a layer change once every thread has taken its input gradient through them
         if hidden > 0:
             output_input_gradient(
-                dz, w_out, below, classes, rows, _gradients(net, work, hidden - 1), k_first, k_last
+                dz, w_out, below, classes, rows, _gradients(net, work, hidden - 1), k_own
             )
-        output_weight_gradient(below, dz, n, dw_out, k_first, k_last)
-        if k_first == 0 and k_last > 0:
+        output_weight_gradient(below, dz, n, dw_out, k_own)
+        if k_own[0] == 0 and k_own[1] > 0:
             output_bias_gradient(dz, n, classes, db_out)
         for layer in range(hidden - 1, 0, -1):
             if not wait(sync, threads):
@@ -207,14 +207,14 @@ def train_steps(net, data, work, span, totals, sync, thread, threads):
             w, b = _layer(net, net.parameters, layer)
             a = _activations(net, work, layer - 1, side)
             da = _gradients(net, work, layer - 1)
-            first, last = share(a.shape[0], thread, threads)
+            own = share(a.shape[0], thread, threads)
             input_gradient(
-                _gradients(net, work, layer), w, a, net.layers[layer, 1], rows, scratch, da, first, last
+                _gradients(net, work, layer), w, a, net.layers[layer, 1], rows, scratch, da, own
             )
         if hidden > 0:
             dw, db = _layer(net, net.target, 0)
-            first, last = share(dw.shape[0], thread, threads)
-            input_weight_gradient(x, _gradients(net, work, 0), net.layers[0, 0], rows, dw, db, first, last)
+            own = share(dw.shape[0], thread, threads)
+            input_weight_gradient(x, _gradients(net, work, 0), net.layers[0, 0], rows, dw, db, own)
         if hidden > 1:
             if not wait(sync, threads):
                 return step
@@ -241,10 +241,10 @@ def predict_logits(net, data, work, span, out, sync, thread, threads):
         for layer in range(hidden):
             w, b = _layer(net, net.parameters, layer)
             a = _activations(net, work, layer, thread)
-            dense_relu(below, w, b, net.layers[layer, 0], rows, a, 0, a.shape[0])
+            dense_relu(below, w, b, net.layers[layer, 0], rows, a, (0, a.shape[0]))
             below = a
         parts = _parts(net, work, thread, rows)
-        partial_logits(below, w_out, b_out, k_size, rows, scratch[0], parts, 0, w_out.shape[0])
+        partial_logits(below, w_out, b_out, k_size, rows, scratch[0], parts, (0, w_out.shape[0]))
         sum_logits(parts, w_out.shape[0], rows, z)
         for i in range(n):
             for c in range(classes):

@@ -1,0 +1,168 @@
+"""Machine code kept between processes: rebuilt when a source changes, and never the user's problem."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, fastnn
+
+# a kernel that compiles in a moment and uses the tiles
+SCRIPT = """
+import numpy as np
+from fastnn.kernels.layout import aligned_zeros
+from fastnn.kernels.host import SHAPE
+from fastnn.kernels.measure import gradient_product
+w = SHAPE.panel_width(4)
+x = aligned_zeros((1, SHAPE.rows, w), np.dtype("f4")); x[:] = 1
+out, b = aligned_zeros((1, w, w), np.dtype("f4")), aligned_zeros((1, w), np.dtype("f4"))
+gradient_product(x, x, w, SHAPE.rows, out, b, 1)
+assert (b == SHAPE.rows).all()
+print("value", float(out[0, 0, 0]) / SHAPE.rows, "compiled", gradient_product.stats.cache_misses)
+"""
+
+
+def run_script(package: Path, cache: Path | str, **env: str) -> str:
+    environment = {**os.environ, "PYTHONPATH": str(package), "FASTNN_CACHE_DIR": str(cache), **env}
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", SCRIPT], cwd=package, env=environment, capture_output=True, text=True,
+        timeout=60, check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    return done.stdout
+
+
+def kept(cache: Path) -> list[Path]:
+    return sorted(cache.glob("kernels/*/*.bin"))
+
+
+def test_the_second_process_loads_what_the_first_compiled(tmp_path: Path) -> None:
+    run_script(ROOT, tmp_path)
+    (first,) = kept(tmp_path)
+    written = first.stat().st_mtime_ns
+    run_script(ROOT, tmp_path)
+    assert kept(tmp_path) == [first]
+    assert first.stat().st_mtime_ns == written
+    assert first.parent.stat().st_mode & 0o777 == 0o700
+
+
+def test_editing_a_primitive_rebuilds_the_kernels(tmp_path: Path) -> None:
+    """The callee is in another file than the kernel: Numba's own cache would not notice."""
+    package, cache = tmp_path / "copy", tmp_path / "cache"
+    shutil.copytree(ROOT / "fastnn", package / "fastnn", ignore=shutil.ignore_patterns("__pycache__"))
+    assert "value 1.0" in run_script(package, cache)
+    assert len(kept(cache)) == 1
+    tiles = package / "fastnn" / "kernels" / "tiles.py"
+    source = tiles.read_text()
+    edited = source.replace(
+        "total[at] = emit.fma(spread, w_vectors[v], total[at])",
+        "total[at] = emit.fma(builder_twice(emit, spread), w_vectors[v], total[at])",
+    )
+    assert edited != source
+    tiles.write_text(edited + "\n\ndef builder_twice(emit, v):\n    return emit.builder.fadd(v, v)\n")
+    assert "value 2.0" in run_script(package, cache)
+    assert len(kept(cache)) == 2
+    tiles.write_text(source)
+    assert "value 1.0" in run_script(package, cache)
+    assert len(kept(cache)) == 2
+
+
+@pytest.mark.parametrize("damage", ["empty", "truncated", "random", "flipped", "swapped", "folder"])
+def test_damaged_files_are_compiled_anew(damage: str, tmp_path: Path) -> None:
+    run_script(ROOT, tmp_path)
+    (path,) = kept(tmp_path)
+    good = path.read_bytes()
+    if damage == "folder":
+        path.unlink()
+        path.mkdir()
+        run_script(ROOT, tmp_path)
+        return
+    flipped = bytearray(good)
+    flipped[random.Random(0).randrange(len(good))] ^= 16
+    bad = {
+        "empty": b"", "truncated": good[: len(good) // 2], "random": os.urandom(5_000), "flipped": bytes(flipped),
+        "swapped": good[32:] + good[:32],
+    }[damage]
+    path.write_bytes(bad)
+    run_script(ROOT, tmp_path)
+    assert kept(tmp_path) == [path]
+    assert path.read_bytes() != bad
+
+
+def test_any_flipped_bit_is_caught_before_it_can_run(tmp_path: Path) -> None:
+    """Without the hash, 4 of 24 flips crashed the process."""
+    from fastnn.kernels.cache import KernelCache
+    from fastnn.kernels.measure import gradient_product
+
+    class Context:
+        def refresh(self) -> None:
+            pass
+
+        def codegen(self) -> Context:
+            return self
+
+        def magic_tuple(self) -> tuple[str]:
+            return ("x",)
+
+    os.environ["FASTNN_CACHE_DIR"] = str(tmp_path)
+    try:
+        cache = KernelCache(gradient_product.py_func)
+        run_script(ROOT, tmp_path)
+        (good_path,) = kept(tmp_path)
+        good = good_path.read_bytes()
+        path = cache._path("s", Context())
+        for at in range(0, len(good), max(1, len(good) // 200)):
+            bad = bytearray(good)
+            bad[at] ^= 1 << (at % 8)
+            path.write_bytes(bad)
+            assert cache.load_overload("s", Context()) is None
+            assert not path.exists()
+    finally:
+        del os.environ["FASTNN_CACHE_DIR"]
+
+
+def test_processes_that_compile_at_once_all_succeed(tmp_path: Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "FASTNN_CACHE_DIR": str(tmp_path)}
+    started = [
+        subprocess.Popen([sys.executable, "-c", SCRIPT], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        for _ in range(4)
+    ]
+    for process in started:
+        out, err = process.communicate(timeout=120)
+        assert (process.returncode, err) == (0, b"")
+        assert b"value 1.0" in out
+    assert len(kept(tmp_path)) == 1
+    assert not list(tmp_path.glob("kernels/*/.*"))
+
+
+def test_a_folder_that_cannot_be_written_is_no_error(tmp_path: Path) -> None:
+    blocked = tmp_path / "file"
+    blocked.write_text("not a folder")
+    run_script(ROOT, blocked / "cache")
+    run_script(ROOT, "/proc/nowhere")
+    done = fastnn("doctor", FASTNN_CACHE_DIR="/proc/nowhere")
+    assert done.returncode == 0
+    assert "not used: /proc/nowhere" in done.stdout
+
+
+def test_no_home_is_no_error() -> None:
+    done = fastnn("doctor", HOME="/proc/nowhere", XDG_CACHE_HOME="")
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.skipif(os.name != "posix", reason="modes of folders")
+def test_a_folder_that_others_can_write_is_not_trusted(tmp_path: Path) -> None:
+    run_script(ROOT, tmp_path)
+    (path,) = kept(tmp_path)
+    path.parent.chmod(0o777)
+    written = path.stat().st_mtime_ns
+    run_script(ROOT, tmp_path)
+    assert path.stat().st_mtime_ns == written
+    done = fastnn("doctor", FASTNN_CACHE_DIR=str(tmp_path))
+    assert "can be written by other users" in done.stdout

@@ -1,0 +1,94 @@
+"""The architecture, checked from the syntax tree: who may import whom, who may print, how large things may be."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+PACKAGE = ROOT / "fastnn"
+# files → arrays → network → kernels → training → the front doors: a module imports only from its list
+MAY_IMPORT = {
+    "errors": set(),
+    "files": {"errors"},
+    "datasets": {"errors", "files", "kernels"},  # kernels: only strokes, which draws
+    "images": {"errors"},
+    "network": {"errors"},
+    "weights": {"errors", "files", "network"},
+    "kernels": {"errors"},
+    "reference": set(),
+    "inference": {"errors", "network", "kernels"},
+    "model": {"errors", "datasets", "images", "inference", "network", "weights"},
+    "training": {"errors", "datasets", "inference", "kernels", "model", "network"},
+    "gradcheck": {"errors", "inference", "kernels", "network", "reference"},
+    "bench": {"datasets", "kernels", "network", "reference", "training"},
+    "doctor": {"kernels"},
+    "cli": {"bench", "datasets", "doctor", "errors", "gradcheck", "images", "kernels", "model", "training", "weights"},
+    "__main__": {"cli"},
+    "__init__": set(),
+}
+ONLY_IN = {
+    "numba": "kernels", "llvmlite": "kernels", "PIL": "images", "typer": "cli", "rich": "cli", "safetensors": "weights",
+}
+MOST_LINES, MOST_PARAMETERS = 600, 8
+
+
+def modules() -> Iterator[tuple[Path, str, ast.Module]]:
+    for path in sorted(PACKAGE.rglob("*.py")):
+        part = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+        yield path, part, ast.parse(path.read_text())
+
+
+def imports(tree: ast.Module) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute"
+            if node.module == "fastnn":
+                yield from (f"fastnn.{alias.name}" for alias in node.names)
+            else:
+                yield node.module or ""
+
+
+def test_every_module_has_a_place_in_the_table() -> None:
+    assert {part for _, part, _ in modules()} == set(MAY_IMPORT)
+
+
+@pytest.mark.parametrize(("path", "part", "tree"), [pytest.param(*m, id=str(m[0].relative_to(ROOT))) for m in modules()])
+def test_imports_flow_one_way(path: Path, part: str, tree: ast.Module) -> None:
+    for name in imports(tree):
+        top, _, rest = name.partition(".")
+        if top == "fastnn":
+            used = rest.partition(".")[0]
+            assert used in MAY_IMPORT[part] | {part, "__version__"}, f"{part} imports {used}"
+        assert ONLY_IN.get(top, part) == part, f"{top} belongs in {ONLY_IN.get(top)} only"
+
+
+@pytest.mark.parametrize(("path", "part", "tree"), [pytest.param(*m, id=str(m[0].relative_to(ROOT))) for m in modules()])
+def test_nothing_grows_too_large_and_only_the_cli_prints(path: Path, part: str, tree: ast.Module) -> None:
+    assert len(path.read_text().splitlines()) <= MOST_LINES
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print":
+            assert part == "cli"
+        if isinstance(node, ast.FunctionDef) and part == "kernels":
+            count = len(node.args.args) + len(node.args.kwonlyargs)
+            assert count <= MOST_PARAMETERS, f"{node.name} takes {count} parameters: a missing idea"
+
+
+def test_flags_of_the_compiler_are_in_one_place() -> None:
+    for path, _, tree in modules():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.keyword) and node.arg in ("fastmath", "nogil", "parallel", "cache", "jit_options"):
+                assert path.name == "jit.py", f"{path.name} sets {node.arg}"
+            if isinstance(node, ast.keyword) and node.arg == "allow_pickle":
+                pytest.fail(f"{path.name} allows pickles")
+    flags = (PACKAGE / "kernels" / "jit.py").read_text()
+    assert '{"reassoc", "contract", "arcp", "nsz"}' in flags
+
+
+def test_there_is_no_drawer_for_everything() -> None:
+    assert not [path for path, _, _ in modules() if path.stem in ("utils", "helpers", "common", "misc")]

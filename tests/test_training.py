@@ -1,0 +1,308 @@
+"""Whole runs: against the reference step by step, the same bits for any threads, and what goes wrong."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from conftest import ROOT, make_dataset
+
+import fastnn
+from fastnn import reference
+from fastnn.datasets import Dataset
+from fastnn.errors import DataError, DivergedError, UsageError
+from fastnn.kernels.steps import predict_logits, train_steps
+from fastnn.training import Progress, Settings, Training, best_threads, from_arrays, shuffled
+
+
+def run_of(dataset: Dataset, **settings: object) -> Training:
+    dtype = str(settings.pop("dtype", "float32"))
+    return Training(dataset, Settings(**{"hidden": (20,), "epochs": 3, **settings}), dtype)  # type: ignore[arg-type]
+
+
+def reference_run(dataset: Dataset, settings: Settings, start: list[np.ndarray]) -> tuple[list[np.ndarray], list[float]]:
+    parameters, losses = [p.astype("float64") for p in start], []
+    x, y = dataset.train.x, dataset.train.y
+    x = x / 255 if x.dtype == np.uint8 else x.astype("float64")
+    for epoch in range(settings.epochs):
+        order = shuffled(len(x), settings.seed, epoch)
+        batches = [order[i : i + settings.batch_size] for i in range(0, len(x), settings.batch_size)]
+        total, _ = reference.train_steps(parameters, ((x[b], y[b]) for b in batches), settings.rate(epoch))
+        losses.append(total / len(x))
+    return parameters, losses
+
+
+@pytest.mark.parametrize("mode", ["dense", "sparse"])
+@pytest.mark.parametrize("batch", [1, 7, 32, 203, 500])
+@pytest.mark.parametrize("hidden", [(), (1,), (40,), (33, 40), (8, 31, 5), (16, 32, 8)])
+def test_a_run_is_the_reference_run(hidden: tuple[int, ...], batch: int, mode: str) -> None:
+    """Every step of three epochs, the last short batch included, in float64."""
+    if mode == "sparse" and not hidden:
+        return
+    dataset = make_dataset(203, 17, 3, "float64", zeros=0.6)
+    run = run_of(dataset, hidden=hidden, batch_size=batch, seed=5, input=mode, dtype="float64", learning_rate=0.1)
+    start = run.model().parameters
+    losses = [epoch.loss for epoch in run]
+    wanted, wanted_losses = reference_run(dataset, run.settings, start)
+    assert losses == pytest.approx(wanted_losses, rel=1e-9)
+    for found, expected in zip(run.model().parameters, wanted, strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-8, atol=1e-10)
+
+
+def test_golden_losses() -> None:
+    """Ten epochs as they were when this was written (float64, so that no CPU changes them visibly)."""
+    dataset = make_dataset(300, 10, 4, "uint8", zeros=0.5)
+    losses = [e.loss for e in run_of(dataset, hidden=(16, 8), epochs=10, seed=1, dtype="float64")]
+    assert losses == pytest.approx(GOLDEN, rel=1e-7)
+
+
+GOLDEN = [
+    1.4086587514, 1.3714547067, 1.3503716331, 1.3271042919, 1.3004370229, 1.2733071282, 1.2419555773, 1.2128096797,
+    1.1839738407, 1.1591975819,
+]
+
+
+@pytest.mark.parametrize("kind", ["uint8", "float32"])
+@pytest.mark.parametrize("hidden", [(), (40,), (128,), (100, 70), (70, 100, 40)])
+def test_same_bits_for_any_threads_and_either_input(hidden: tuple[int, ...], kind: str) -> None:
+    dataset = make_dataset(301, 90, 5, kind, zeros=0.7)
+    hashes = set()
+    for threads in (1, 2, 3, 5, 1):
+        for mode in ("dense", "sparse") if hidden else ("dense",):
+            run = run_of(dataset, hidden=hidden, threads=threads, batch_size=64, input=mode)
+            losses = [epoch.loss for epoch in run]
+            hashes.add((run.model().sha256, tuple(losses)))
+            run.close()
+    assert len(hashes) == 1
+
+
+def test_how_steps_are_cut_into_calls_changes_nothing(small: Dataset) -> None:
+    run = run_of(small)
+    run._steps_a_call = 10**6
+    other = run_of(small)
+    for epoch in run:
+        assert epoch
+    for _ in other:
+        other._steps_a_call = 1
+    assert run.model().sha256 == other.model().sha256
+
+
+def test_seeds_differ_and_shuffles_differ_by_epoch(small: Dataset) -> None:
+    models = [fastnn.train(small, (8,), epochs=1, seed=seed).sha256 for seed in (0, 1, 0)]
+    assert models[0] == models[2] != models[1]
+    orders = [tuple(shuffled(50, seed, epoch)) for seed in (0, 1) for epoch in (0, 1)]
+    assert len(set(orders)) == 4
+    assert all(sorted(order) == list(range(50)) for order in orders)
+
+
+@pytest.mark.parametrize("mode", ["dense", "sparse"])
+@pytest.mark.parametrize("hidden", [(16,), (16, 16)])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_divergence_stops_and_keeps_the_last_finite_weights(threads: int, hidden: tuple[int, ...], mode: str) -> None:
+    dataset = make_dataset(203, 17, 3)
+    run = run_of(dataset, hidden=hidden, learning_rate=1e30, threads=threads, input=mode)
+    start = run.model().sha256
+    with pytest.raises(DivergedError, match=r"epoch 1, step \d+.*--lr 1e\+29") as raised:
+        list(run)
+    assert raised.value.step > 1
+    assert run.model().sha256 == start
+    assert run.history == []
+
+
+def test_divergence_after_a_good_epoch_keeps_that_epoch(small: Dataset) -> None:
+    run = run_of(small, epochs=2)
+    epochs = iter(run)
+    next(epochs)
+    good = run.model().sha256
+    run.settings = replace(run.settings, learning_rate=float("1e35"))
+    with pytest.raises(DivergedError, match="epoch 2"):
+        next(epochs)
+    assert run.model().sha256 == good
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"epochs": 0}, "--epochs 0: expected a whole number from 1"),
+        ({"batch_size": 0}, "--batch-size 0"),
+        ({"batch_size": 70_000}, "65,536"),
+        ({"learning_rate": 0.0}, "--lr 0.0: expected a number above 0"),
+        ({"learning_rate": float("nan")}, "--lr nan"),
+        ({"learning_rate_decay": -1.0}, "--lr-decay -1.0: expected a number at least 0"),
+        ({"seed": -1}, "--seed -1"),
+        ({"threads": 0}, "--threads 0"),
+        ({"threads": 5_000}, "--threads 5000"),
+        ({"initialisation": "zero"}, "initialisation 'zero'"),
+        ({"input": "magic"}, "--input 'magic'"),
+    ],
+)
+def test_settings_out_of_range(settings: dict[str, object], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        Settings(**settings)  # type: ignore[arg-type]
+
+
+def test_networks_out_of_range(small: Dataset) -> None:
+    for hidden, message in (((0,), "0 units"), ((2**21,), "units"), ((2**20, 2**20), "parameters")):
+        with pytest.raises(UsageError, match=message):
+            run_of(small, hidden=hidden)
+    with pytest.raises(UsageError, match="needs a hidden layer"):
+        run_of(small, hidden=(), input="sparse")
+
+
+def test_labels_are_checked_before_any_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fastnn.kernels.workers.Workers.run", lambda *a, **k: pytest.fail("a kernel ran"))
+    x = np.zeros((4, 3), np.float32)
+    for labels, message in (
+        ([0, 1, -1, 0], "label -1 in row 3"),
+        ([0, 1.5, 0, 0], "label 1.5 in row 2"),
+        (["a", "b", "c", "d"], "labels of type"),
+        ([0, 1, 2], "4 examples but 3 labels"),
+    ):
+        with pytest.raises(DataError, match=message):
+            fastnn.train((x, np.array(labels)))
+    x[2, 1] = np.inf
+    with pytest.raises(DataError, match="row 3 holds a value that is missing or infinite"):
+        fastnn.train((x, np.array([0, 1, 0, 1])))
+
+
+def test_the_dataset_gate_refuses_labels_above_the_classes() -> None:
+    from fastnn.datasets import checked_split
+
+    with pytest.raises(DataError, match="label 10 in row 2; expected whole numbers 0 to 9"):
+        checked_split(np.zeros((2, 3)), np.array([9, 10]), 10, "x")
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("dtype", ["float64", "float32", "int16", ">f4", "bool"])
+def test_arrays_of_any_kind_train(dtype: str, order: str) -> None:
+    base = make_dataset(90, 6, 3)
+    x = np.asarray(base.train.x > 0 if dtype == "bool" else base.train.x * 3, dtype=dtype, order=order)
+    x.flags.writeable = False
+    model = fastnn.train((x, base.train.y), (8,), epochs=40, batch_size=8, learning_rate=0.03)
+    assert (model.predict(x) == base.train.y).mean() > 0.8
+
+
+def test_arrays_have_no_test_split() -> None:
+    base = make_dataset(20, 6, 3).train
+    run = run_of(from_arrays(base.x, base.y), epochs=1)
+    list(run)
+    with pytest.raises(UsageError, match="no test examples"):
+        run.evaluate()
+
+
+def test_no_test_example_is_ever_trained_on() -> None:
+    """Test examples that would poison the weights leave no trace in them."""
+    dataset = make_dataset(64, 5, 3)
+    poisoned = replace(dataset, test=replace(dataset.test, x=np.full_like(dataset.test.x, 1e30)))
+    hashes = [run_of(d) for d in (dataset, poisoned)]
+    for run in hashes:
+        list(run)
+    assert hashes[0].model().sha256 == hashes[1].model().sha256
+
+
+def test_a_whole_run_compiles_each_kernel_once(small: Dataset) -> None:
+    run = run_of(small, epochs=1)
+    run.compile()
+    before = len(train_steps.signatures), len(predict_logits.signatures)
+    list(run)
+    run.evaluate()
+    for threads in (1, 2):
+        other = run_of(small, epochs=2, hidden=(9,), batch_size=50, threads=threads)
+        list(other)
+        other.evaluate()
+    assert (len(train_steps.signatures), len(predict_logits.signatures)) == before
+
+
+def test_calls_of_kernels_stay_short() -> None:
+    """A kernel can't be interrupted, so none may be long: about 50 ms is aimed at."""
+    dataset = make_dataset(30_000, 300, 10)
+    run = run_of(dataset, hidden=(1024,), epochs=2, threads=1)
+    calls: list[float] = []
+    inner = run._workers.run
+
+    def timed(*args: object, **kwargs: object) -> int:
+        begin = time.perf_counter()
+        reached = inner(*args, **kwargs)  # type: ignore[arg-type]
+        calls.append(time.perf_counter() - begin)
+        return reached
+
+    run._workers.run = timed  # type: ignore[method-assign, assignment]
+    list(run)
+    assert len(calls) > 4
+    assert sorted(calls)[len(calls) // 2] < 0.1
+
+
+def test_progress_is_told_inside_an_epoch() -> None:
+    seen: list[Progress] = []
+    dataset = make_dataset(30_000, 300, 10)
+    run = Training(dataset, Settings((1024,), epochs=2, threads=1), on_progress=seen.append)
+    list(run)
+    assert seen
+    assert all(0 < p.done <= p.examples == 30_000 and 0 <= p.accuracy <= 1 for p in seen)
+
+
+def test_memory_is_flat_over_epochs() -> None:
+    """A thousand epochs in a process of their own; the first hundred may still grow."""
+    script = """
+import resource, sys
+sys.path[:0] = [sys.argv[1] + "/tests", sys.argv[1]]
+from conftest import make_dataset
+from fastnn.training import Settings, Training
+run = Training(make_dataset(64, 20, 3), Settings((16,), epochs=1000, threads=2))
+for epoch in run:
+    if epoch.epoch == 100:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+    done = subprocess.run([sys.executable, "-c", script, str(ROOT)], capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 8_192  # kilobytes (bytes on macOS: then all the stricter)
+
+
+def test_many_threads_may_train_and_predict_at_once(small: Dataset) -> None:
+    wanted = fastnn.train(small, (20,), epochs=3)
+    found: list[str] = []
+
+    def work() -> None:
+        model = fastnn.train(small, (20,), epochs=3, threads=2)
+        model.predict(small.train.x, engine="kernels")
+        found.append(model.sha256)
+
+    threads = [threading.Thread(target=work) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert found == [wanted.sha256] * 8
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="fork")
+def test_a_forked_child_can_train_after_its_parent_has() -> None:
+    script = """
+import os, sys
+sys.path[:0] = [sys.argv[1] + "/tests", sys.argv[1]]
+from conftest import make_dataset
+import fastnn
+data = make_dataset(203, 17, 3)
+parent = fastnn.train(data, (40,), epochs=2, threads=2).sha256
+child = os.fork()
+if child == 0:
+    os._exit(0 if fastnn.train(data, (40,), epochs=2, threads=2).sha256 == parent else 9)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", script, str(ROOT)], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert done.stdout.strip() == "0"
+
+
+def test_threads_are_few_for_small_work() -> None:
+    from fastnn.network import Network
+
+    tiny, large = Network.mlp(20, (16,), 2), Network.mlp(784, (2048, 2048), 10)
+    assert best_threads(tiny, 16, 32) == 1
+    assert best_threads(large, 256, 32) >= best_threads(tiny, 16, 32)
