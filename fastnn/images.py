@@ -24,6 +24,7 @@ FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp")
 SIDE = 28
 BOX = 20
+MIDDLE = 14.0  # row and column of the centre of mass of MNIST's digits: 14.0 ± 0.3
 MAX_BYTES = 64 * 2**20
 MAX_PIXELS = 16_000_000
 MAX_JPEG_PIXELS = 100_000_000  # a JPEG is decoded at a fraction of its size, so a phone's 50 megapixels are no risk
@@ -223,7 +224,7 @@ def _is_normal(grey: np.ndarray, ink: np.ndarray, side: int) -> bool:
     """Whether a 28x28 picture has its ink on clean paper, in the box, with its centre of mass in the middle."""
     paper = float(np.median(grey[0]))
     row, column = _centre(ink)
-    centred = abs(row - (SIDE - 1) / 2) <= 1.5 and abs(column - (SIDE - 1) / 2) <= 1.5
+    centred = abs(row - MIDDLE) <= 1.5 and abs(column - MIDDLE) <= 1.5
     return paper in (0.0, 1.0) and centred and BOX - 5 <= side <= BOX + 1
 
 
@@ -235,10 +236,9 @@ def _centre(ink: np.ndarray) -> tuple[float, float]:
 
 def _centred(ink: np.ndarray) -> np.ndarray:
     """`ink` in 28x28 zeros, its centre of mass as near the middle as whole pixels and the edges allow."""
-    middle = (SIDE - 1) / 2
     places = []
     for axis, centre in enumerate(_centre(ink)):
-        start = math.floor(middle - centre + 0.5)
+        start = math.floor(MIDDLE - centre + 0.5)
         places.append(min(max(start, 0), SIDE - ink.shape[axis]))
     out = np.zeros((SIDE, SIDE), np.float32)
     out[places[0] : places[0] + ink.shape[0], places[1] : places[1] + ink.shape[1]] = ink

@@ -1,0 +1,305 @@
+"""Any picture a person has: modes, sizes, polarity, and files that are no pictures."""
+
+from __future__ import annotations
+
+import io
+import os
+import random
+import resource
+import struct
+import sys
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import ROOT, clean_error, fastnn
+from PIL import Image
+
+from fastnn import images, load
+from fastnn.datasets import Dataset, draw
+from fastnn.errors import ImageError
+from fastnn.images import BOX, SIDE, decode, find_images, prepare_digit, prepare_plain, read
+
+DIGITS, LABELS = draw(200, seed=5)
+
+
+def picture(i: int = 0, side: int = 200, dark: bool = True) -> Image.Image:
+    """A digit, enlarged: dark ink on white paper, or light on black."""
+    pixels = DIGITS[i].reshape(28, 28)
+    return Image.fromarray(255 - pixels if dark else pixels).resize((side, side), Image.Resampling.BICUBIC)
+
+
+def saved(image: Image.Image, kind: str, **options: object) -> bytes:
+    out = io.BytesIO()
+    image.save(out, kind, **options)
+    return out.getvalue()
+
+
+def prepared(content: bytes) -> np.ndarray:
+    return prepare_digit(decode(content)).pixels.astype(int)
+
+
+PLAIN = prepared(saved(picture(), "PNG"))
+
+
+def with_alpha(mode: str) -> Image.Image:
+    """Ink on nothing, as a drawing page gives it: black, opaque where the ink is."""
+    ink = 255 - np.asarray(picture())
+    rgba = np.zeros((*ink.shape, 4), np.uint8)
+    rgba[..., 3] = ink
+    return Image.fromarray(rgba).convert(mode)
+
+
+def sixteen_bit() -> Image.Image:
+    return Image.fromarray((np.asarray(picture()).astype(np.uint16) * 257))
+
+
+def transparent_palette() -> Image.Image:
+    ink = np.asarray(picture()) < 128
+    image = Image.fromarray(ink.astype(np.uint8), "P")
+    image.putpalette([255, 0, 0, 0, 0, 0])
+    image.info["transparency"] = 0
+    return image
+
+
+MODES = {
+    "L png": saved(picture(), "PNG"),
+    "1 png": saved(picture().convert("1"), "PNG"),
+    "RGB png": saved(picture().convert("RGB"), "PNG"),
+    "P png": saved(picture().convert("RGB").quantize(200), "PNG"),
+    "P transparent png": saved(transparent_palette(), "PNG", transparency=0),
+    "RGBA png": saved(with_alpha("RGBA"), "PNG"),
+    "LA png": saved(with_alpha("LA"), "PNG"),
+    "I;16 png": saved(sixteen_bit(), "PNG"),
+    "L jpeg": saved(picture(), "JPEG", quality=90),
+    "RGB jpeg": saved(picture().convert("RGB"), "JPEG", quality=90),
+    "CMYK jpeg": saved(picture().convert("CMYK"), "JPEG", quality=90),
+    "bmp": saved(picture(), "BMP"),
+    "gif": saved(picture(), "GIF"),
+    "animated gif": saved(picture(), "GIF", save_all=True, append_images=[picture(1)]),
+    "webp": saved(picture().convert("RGB"), "WEBP", quality=90),
+    "RGBA webp": saved(with_alpha("RGBA"), "WEBP", lossless=True),
+}
+
+
+@pytest.mark.parametrize("name", MODES)
+def test_every_mode_gives_the_picture_of_the_plain_one(name: str) -> None:
+    found = prepared(MODES[name])
+    assert np.abs(found - PLAIN).mean() < 8, name  # one-bit pictures have no grey edges
+    assert np.corrcoef(found.ravel(), PLAIN.ravel())[0, 1] > 0.97, name
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_turns_the_picture(orientation: int) -> None:
+    turn = {
+        1: (), 2: (Image.Transpose.FLIP_LEFT_RIGHT,), 3: (Image.Transpose.ROTATE_180,),
+        4: (Image.Transpose.FLIP_TOP_BOTTOM,), 5: (Image.Transpose.TRANSPOSE,), 6: (Image.Transpose.ROTATE_90,),
+        7: (Image.Transpose.TRANSVERSE,), 8: (Image.Transpose.ROTATE_270,),
+    }[orientation]
+    image = picture()
+    for step in turn:
+        image = image.transpose(step)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    found = prepared(saved(image, "JPEG", quality=95, exif=exif))
+    assert np.abs(found - PLAIN).mean() < 4
+
+
+@pytest.mark.parametrize("dark", [True, False])
+@pytest.mark.parametrize("shape", [(28, 28), (200, 200), (33, 41), (700, 500), (64, 300)])
+def test_polarity_size_and_place_do_not_matter(shape: tuple[int, int], dark: bool) -> None:
+    """The digit lies anywhere in a picture of any shape, on paper that is not quite white."""
+    side = min(shape) * 3 // 4
+    paper, generator = 240 if dark else 15, np.random.default_rng(0)
+    ink = np.asarray(picture(3, side, dark=False)).astype(float) / 255
+    canvas = np.full(shape, float(paper))
+    top, left = (int(generator.integers(0, n - side + 1)) for n in shape)
+    place = canvas[top : top + side, left : left + side]
+    place += ink * ((20 if dark else 250) - paper)
+    found = prepare_digit(canvas.astype(np.float32) / 255).pixels.astype(float)
+    assert np.corrcoef(found.ravel(), DIGITS[3].astype(float))[0, 1] > 0.85
+    rows, columns = np.flatnonzero(found.max(axis=1) > 100), np.flatnonzero(found.max(axis=0) > 100)
+    assert BOX - 3 <= max(np.ptp(rows), np.ptp(columns)) + 1 <= BOX + 1
+    row, column = images._centre(found)
+    assert abs(row - 14) <= 1
+    assert abs(column - 14) <= 1
+
+
+def test_pictures_are_scaled_not_scrambled() -> None:
+    """A tall line stays a tall line, whatever the picture's shape."""
+    for shape in ((100, 40), (40, 100), (300, 301)):
+        canvas = np.ones(shape, np.float32)
+        canvas[10:-10, shape[1] // 2 - 1 : shape[1] // 2 + 2] = 0
+        found = prepare_digit(canvas).pixels > 100
+        assert found.any(axis=1).sum() >= 19
+        assert found.any(axis=0).sum() <= 4
+
+
+def test_mnist_pictures_come_through(mnist: Dataset, tmp_path: Path) -> None:
+    """All 10,000 test images as PNG files: at most 0.1 points below the arrays."""
+    assert mnist.test
+    pixels = np.empty_like(mnist.test.x)
+    for i, row in enumerate(mnist.test.x):
+        path = tmp_path / "digit.png"
+        Image.fromarray(row.reshape(28, 28) if i % 2 else 255 - row.reshape(28, 28)).save(path, compress_level=1)
+        pixels[i] = prepare_digit(read(path)).pixels.reshape(-1)
+    model = load()
+    right = [(model.predict(x, engine="kernels") == mnist.test.y).mean() for x in (mnist.test.x, pixels)]
+    assert right[1] >= right[0] - 0.001
+    assert (pixels == mnist.test.x).all(axis=1).mean() > 0.99
+
+
+def test_enlarged_and_moved_mnist_is_still_read(mnist: Dataset) -> None:
+    assert mnist.test
+    generator = np.random.default_rng(0)
+    pixels = []
+    for row in mnist.test.x[:1000]:
+        side = int(generator.integers(60, 300))
+        canvas = Image.new("L", (420, 400), 255)
+        digit = Image.fromarray(255 - row.reshape(28, 28)).resize((side, side), Image.Resampling.BICUBIC)
+        canvas.paste(digit, tuple(int(generator.integers(0, 400 - side)) for _ in range(2)))
+        pixels.append(prepare_digit(decode(saved(canvas, "JPEG", quality=80))).pixels.reshape(-1))
+    model = load()
+    right = [(model.predict(x) == mnist.test.y[:1000]).mean() for x in (mnist.test.x[:1000], np.array(pixels))]
+    assert right[1] >= right[0] - 0.01
+
+
+@pytest.mark.parametrize("value", [0, 128, 255])
+@pytest.mark.parametrize("prepare", [prepare_digit, prepare_plain])
+def test_blank_pictures_get_an_answer_with_a_warning(prepare, value: int) -> None:  # type: ignore[no-untyped-def]
+    found = prepare(np.full((50, 40), value / 255, np.float32))
+    assert found.warning
+    assert "blank" in found.warning
+    assert (found.pixels == 0).all()
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 2), (2, 1), (3, 3), (1, 5000), (5000, 1), (28, 28), (29, 28)])
+def test_strange_shapes(shape: tuple[int, int]) -> None:
+    for seed in range(3):
+        grey = np.random.default_rng(seed).random(shape).astype(np.float32)
+        for prepare in (prepare_digit, prepare_plain):
+            found = prepare(grey)
+            assert found.pixels.shape == (SIDE, SIDE)
+            assert found.pixels.dtype == np.uint8
+
+
+def test_plain_pictures_keep_their_aspect_and_fashion_comes_through() -> None:
+    grey = DIGITS[0].reshape(28, 28)
+    assert (prepare_plain(grey.astype(np.float32) / 255).pixels == grey).all()
+    wide = prepare_plain(np.pad(np.zeros((10, 50), np.float32), 5, constant_values=1)).pixels
+    assert (wide.max(axis=1) > 0).sum() < 15
+    assert (wide.max(axis=0) > 0).sum() > 20
+
+
+def png(width: int, height: int, data: bytes = b"", chunks: bytes = b"") -> bytes:
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + head + chunks + chunk(b"IDAT", zlib.compress(data)) + chunk(b"IEND", b"")
+
+
+GOOD_PNG, GOOD_JPEG = MODES["L png"], MODES["L jpeg"]
+HOSTILE = {
+    "empty": b"",
+    "text": b"this is no picture",
+    "half png": GOOD_PNG[: len(GOOD_PNG) // 2],
+    "png header crc": GOOD_PNG[:20] + b"\xff" + GOOD_PNG[21:],
+    "half jpeg": GOOD_JPEG[: len(GOOD_JPEG) // 2],
+    "no pixels": png(0, 5),
+    "missing data": png(50, 50, b"\0" * 10),
+    "400 megapixels": png(20_000, 20_000),
+    "81 megapixels": png(9_000, 9_000, b"\0" * 9_001),
+    "2^31 wide": png(2**31 - 1, 1),
+    "long and thin": png(16_000, 1, b"\0" * 16_001),
+    "eps": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 100 100\n(/tmp/PWNED) (w) file\n",
+    "svg": b"<svg xmlns='http://www.w3.org/2000/svg'/>",
+    "pdf": b"%PDF-1.4\n",
+    "tiff": b"II*\0\x08\0\0\0\0\0\0\0",
+    "pickle": b"\x80\x04\x95\x10\0\0\0\0\0\0\0\x8c\x02os.",
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_pictures_are_refused(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    canary = tmp_path / "gs"
+    canary.write_text(f"#!/bin/sh\ntouch {tmp_path}/RAN\n")
+    canary.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    path = tmp_path / "digit.png"
+    path.write_bytes(HOSTILE[name])
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(ImageError, match=r"digit\.png: "):
+        read(path)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 32_768 * (1024 if sys.platform == "darwin" else 1)
+    assert not (tmp_path / "RAN").exists()
+
+
+def test_a_huge_text_chunk_is_refused() -> None:
+    body = b"Comment\0\0" + zlib.compress(b"x" * 70_000_000)
+    chunk = struct.pack(">I", len(body)) + b"zTXt" + body + struct.pack(">I", zlib.crc32(b"zTXt" + body))
+    with pytest.raises(ImageError):
+        decode(png(28, 28, (b"\0" * 29) * 28, chunk))
+
+
+def test_a_photo_of_50_megapixels_is_read() -> None:
+    big = Image.new("L", (8_000, 6_200), 250)
+    big.paste(picture(3, 3_000), (2_000, 1_500))
+    found = prepare_digit(decode(saved(big, "JPEG", quality=70))).pixels.astype(float)
+    assert np.corrcoef(found.ravel(), DIGITS[3].astype(float))[0, 1] > 0.85
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF", "BMP", "WEBP"])
+def test_mutated_pictures_are_read_or_refused(kind: str) -> None:
+    good = saved(picture(0, 40).convert("RGB"), kind)
+    generator = random.Random(0)
+    for _ in range(400):
+        bad = bytearray(good)
+        for _ in range(generator.randint(1, 5)):
+            bad[generator.randrange(len(bad))] = generator.randrange(256)
+        if generator.random() < 0.3:
+            del bad[generator.randrange(len(bad)) :]
+        try:
+            found = prepare_digit(decode(bytes(bad))).pixels
+        except ImageError:
+            continue
+        assert found.shape == (SIDE, SIDE)
+
+
+def test_what_is_no_file(tmp_path: Path) -> None:
+    for path, message in ((tmp_path / "none.png", "no such file"), (tmp_path, "not a file")):
+        with pytest.raises(ImageError, match=message):
+            read(path)
+    (tmp_path / "big.png").touch()
+    os.truncate(tmp_path / "big.png", 2**27)
+    with pytest.raises(ImageError, match="Make it smaller"):
+        read(tmp_path / "big.png")
+    if hasattr(os, "mkfifo"):
+        os.mkfifo(tmp_path / "pipe.png")
+        with pytest.raises(ImageError, match="not a file"):
+            read(tmp_path / "pipe.png")
+
+
+def test_folders_of_pictures(tmp_path: Path) -> None:
+    for name in ("b.PNG", "a.jpg", ".hidden.png", "notes.txt", "c.webp"):
+        (tmp_path / name).touch()
+    assert [p.name for p in find_images([tmp_path])] == ["a.jpg", "b.PNG", "c.webp"]
+    (tmp_path / "sub").mkdir()
+    with pytest.raises(ImageError, match="no pictures in this folder"):
+        find_images([tmp_path / "sub"])
+
+
+def test_the_samples_are_read_right() -> None:
+    found = load().predict_images(ROOT / "data" / "samples")
+    assert [p.label for p in found] == list("0123456789")
+    assert all(p.confidence > 0.9 and p.warning is None for p in found)
+
+
+def test_one_bad_picture_does_not_lose_the_others(tmp_path: Path) -> None:
+    (tmp_path / "bad.png").write_bytes(b"no")
+    picture().save(tmp_path / "good.png")
+    done = fastnn("predict", tmp_path, "--json")
+    assert "bad.png: not a picture" in clean_error(done, 3)
+    assert '"image": "' in done.stdout
+    assert "good.png" in done.stdout
