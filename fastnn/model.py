@@ -171,7 +171,9 @@ class Model:
         DataError
             When the split has other features or more classes than the model.
         """
-        classes = self.network.sizes[-1]
+        features, classes = self.network.sizes[0], self.network.sizes[-1]
+        if split.x.shape[1] != features:
+            raise DataError(f"examples of {split.x.shape[1]} features; this model takes {features}")
         if int(split.y.max()) >= classes:
             raise DataError(f"label {int(split.y.max())} in the data; this model knows {classes} classes")
         z = inference.logits(self.network, self.parameters, split.x, engine, threads)

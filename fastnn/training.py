@@ -182,7 +182,7 @@ class Training:
         self._x = choose_input(x, len(self.settings.hidden), self._batch, self.settings.input)
         blocks = blocks_of(x.shape[1]) if isinstance(self._x, Blocks) else 0
         self._work = Work(*self._layout.workspace(self._batch, self.threads, sides=2, blocks=blocks))
-        self._forward = Forward(self._layout, self._workers)
+        self._forward = Forward(self.network, self._workers)
         self._sync, self._totals = sync_area(), np.zeros(2)
         self._steps_a_call = max(1, int(_FIRST_CALL_FLOPS / step_flops(self.network, self._batch)))
 
@@ -191,7 +191,7 @@ class Training:
         begin = time.perf_counter()
         call = self._call(np.zeros(1, np.int64))
         compile_for(train_steps, *call, Span(0, 0, 1, 0.0), self._totals, self._sync, 0, self.threads)
-        self._forward.compile(self._buffer, self.dataset.train.x)
+        self._forward.compile(self.dataset.train.x)
         self.compile_seconds += time.perf_counter() - begin
 
     def _call(self, order: np.ndarray) -> tuple[Net, Data, Work]:
@@ -253,7 +253,8 @@ class Training:
         test = self.dataset.test
         if test is None:
             raise UsageError(f"{self.dataset.name}: no test examples to evaluate on")
-        return evaluation(self._forward.logits(self._buffer, test.x), test.y, self.dataset.classes)
+        z = self._forward.logits(self._layout.unpack(self._buffer), test.x)
+        return evaluation(z, test.y, self.dataset.classes)
 
     def model(self) -> Model:
         """The model as it is now, with all that describes the run."""

@@ -24,6 +24,7 @@ def main(args: list[str] | None = None) -> None:
         sys.stdout.flush()
     except BrokenPipeError:
         _drop_stdout()
+        code = code or 1
     sys.exit(code)
 
 
@@ -44,12 +45,16 @@ def _run(args: list[str] | None, debug: bool) -> int:
         return _fail("interrupted", INTERRUPTED, debug)
     except Terminated:
         return _fail("terminated", TERMINATED, debug)
+    except SystemExit as stop:  # how Typer leaves when the reader of our output has left
+        return stop.code if isinstance(stop.code, int) else 1
     except BrokenPipeError:
         _drop_stdout()
-        return 0
+        return 1
     except TyperException as error:
         message = error.format_message() if hasattr(error, "format_message") else str(error)
-        return _fail(f"{' '.join(message.split())} See 'fastnn --help'", 2, debug)
+        if not message:  # no command was given: its help has been shown
+            return 2
+        return _fail(f"{' '.join(message.split()).rstrip('.')}. See 'fastnn --help'", 2, debug)
     except MemoryError:
         return _fail("out of memory. Take a smaller network, batch or data set", 1, debug)
     except OSError as error:

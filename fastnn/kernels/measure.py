@@ -1,8 +1,11 @@
 """Kernels that only measure: the peak of a core, and one product many times in a row."""
 
-from fastnn.kernels.dense import ROWS, dense_relu, weight_gradient
+from fastnn.kernels.blocks import sparse_relu, sparse_weight_gradient
+from fastnn.kernels.dense import ROWS, dense_relu, input_gradient, weight_gradient
 from fastnn.kernels.jit import kernel
+from fastnn.kernels.output import softmax_cross_entropy
 from fastnn.kernels.tiles import load, rank1, store
+from fastnn.kernels.workers import wait
 
 _UNROLLED = 8  # as written below
 PEAK_FLOPS_A_ROUND = 2 * ROWS * _UNROLLED  # for each column of a panel
@@ -31,3 +34,42 @@ def gradient_product(x, dz, k_size, rows, w, b, repeats):
     """`weight_gradient` over all panels, `repeats` times."""
     for _ in range(repeats):
         weight_gradient(x, dz, k_size, rows, w, b, (0, dz.shape[0]))
+
+
+@kernel
+def input_product(dz, w, a, scratch, dx, repeats):
+    """`input_gradient` over all panels, `repeats` times."""
+    for _ in range(repeats):
+        input_gradient(dz, w, a, dz.shape[0] * dz.shape[2], dz.shape[1], scratch, dx, (0, dx.shape[0]))
+
+
+@kernel
+def softmax_many(z, y, classes, scratch, dz, repeats):
+    """`softmax_cross_entropy` of a batch, `repeats` times."""
+    total = 0.0
+    for _ in range(repeats):
+        total += softmax_cross_entropy(z, y, y.size, classes, 1.0, scratch, dz)[0]
+    return total
+
+
+@kernel
+def sparse_forward(lists, w, b, rows, a, repeats):
+    """`sparse_relu` over all panels, `repeats` times."""
+    for _ in range(repeats):
+        sparse_relu(lists, w, b, rows, a, (0, a.shape[0]))
+
+
+@kernel
+def sparse_gradient(lists, dz, rows, w, b, repeats):
+    """`sparse_weight_gradient` over all panels, `repeats` times."""
+    for _ in range(repeats):
+        sparse_weight_gradient(lists, dz, rows, w, b, (0, dz.shape[0]))
+
+
+@kernel
+def barriers(count, sync, thread, threads):
+    """`count` barriers with nothing between them."""
+    for done in range(count):
+        if not wait(sync, threads):
+            return done
+    return count

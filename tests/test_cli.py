@@ -1,0 +1,313 @@
+"""The command as people and scripts use it: output, exit codes, signals, bad input of every kind."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, clean_error, fastnn
+from typer.testing import CliRunner
+
+from fastnn import load
+from fastnn.cli import display
+from fastnn.cli.app import app
+
+SAMPLE = ROOT / "data" / "samples" / "3.png"
+COMMANDS = ("train", "predict", "evaluate", "gradcheck", "show", "data", "doctor", "bench")
+
+
+@pytest.mark.parametrize("command", ["", *COMMANDS])
+def test_help(command: str) -> None:
+    found = CliRunner().invoke(app, [*command.split(), "--help"])
+    assert found.exit_code == 0
+    assert "--help" in found.output
+
+
+def test_every_documented_option_is_in_help_and_every_option_in_help_is_documented() -> None:
+    readme = (ROOT / "README.md").read_text()
+    for command in COMMANDS:
+        text = CliRunner().invoke(app, [command, "--help"], env={"COLUMNS": "200", "NO_COLOR": "1"}).output
+        for option in set(re.findall(r"--[a-z][a-z-]+", text)) - {"--help"}:
+            assert option in readme, f"{command} {option} is not in the README"
+    for line in re.findall(r"^\| `fastnn (\w+)[^|]*\|([^|]*)\|", readme, re.MULTILINE):
+        text = CliRunner().invoke(app, [line[0], "--help"], env={"COLUMNS": "200", "NO_COLOR": "1"}).output
+        for option in re.findall(r"--[a-z][a-z-]+", line[1]):
+            assert option in text, f"{option} is documented for {line[0]}, but not there"
+
+
+def test_help_and_predict_need_no_numba() -> None:
+    script = "import sys; from fastnn.cli import main\ntry: main(sys.argv[1:])\nfinally: print('numba' in sys.modules)"
+    for arguments in (["--help"], ["predict", str(SAMPLE)], ["show"], ["--version"]):
+        done = subprocess.run(
+            [sys.executable, "-c", script, *arguments], env={**os.environ, "PYTHONPATH": str(ROOT)},
+            capture_output=True, text=True, check=True,
+        )
+        assert done.stdout.rstrip().endswith("False"), arguments
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
+    folder = tmp_path_factory.mktemp("run")
+    done = fastnn("train", "--data", "strokes", "--epochs", 2, "--json", "--seed", 4, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    return folder / "model.safetensors", done
+
+
+def test_train_prints_the_events_of_the_design(trained: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+    start, first, second, result = map(json.loads, trained[1].stdout.splitlines())
+    assert set(start) == {
+        "event", "data", "examples", "features", "classes", "layers", "parameters", "batch_size", "optimizer", "threads",
+        "seed", "compile_seconds",
+    }
+    assert (start["event"], start["data"], start["examples"], start["features"]) == ("start", "strokes", 60_000, 784)
+    assert (start["layers"], start["parameters"], start["seed"]) == ([784, 128, 10], 101_770, 4)
+    wanted = {"event", "epoch", "seconds", "examples_per_second", "loss", "accuracy", "learning_rate"}
+    assert set(first) == set(second) == wanted
+    assert (first["epoch"], second["epoch"]) == (1, 2)
+    assert second["loss"] < first["loss"]
+    assert second["accuracy"] > 0.9
+    keys = {"event", "seconds", "epochs", "test_loss", "test_accuracy", "weights", "sha256"}
+    assert set(result) == keys
+    assert result["epochs"] == 2
+    assert load(trained[0]).sha256 == result["sha256"]
+    assert load(trained[0]).metadata["history"]["epochs"] == 2
+
+
+def test_train_says_on_stderr_what_it_does(trained: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+    lines = trained[1].stderr.splitlines()
+    assert lines[0].startswith("data: strokes, 60,000 examples")
+    assert sum(line.startswith("epoch ") for line in lines) == 2
+    assert "\x1b" not in trained[1].stderr
+    assert "\r" not in trained[1].stderr
+
+
+def test_quiet_says_only_the_result(tmp_path: Path) -> None:
+    done = fastnn("train", "--data", "strokes", "-e", 1, "-q", "-o", tmp_path / "a b é.safetensors", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert re.fullmatch(r"784-128-10 reads \d\d\.\d\d% of 10,000 strokes test examples .* saved in .*\n", done.stdout)
+    assert (tmp_path / "a b é.safetensors").exists()
+
+
+def test_evaluate_and_its_gate(trained: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+    arguments = ("evaluate", "--data", "strokes", "--weights", trained[0])
+    found = json.loads(fastnn(*arguments, "--json").stdout)
+    assert set(found) == {"data", "split", "examples", "loss", "accuracy", "per_class", "confusion"}
+    result = json.loads(trained[1].stdout.splitlines()[-1])
+    assert found["accuracy"] == result["test_accuracy"]
+    assert found["loss"] == pytest.approx(result["test_loss"], rel=1e-6)
+    assert sum(map(sum, found["confusion"])) == found["examples"] == 10_000
+    assert sum(row[i] for i, row in enumerate(found["confusion"])) == round(found["accuracy"] * 10_000)
+    assert fastnn(*arguments, "--min-accuracy", "0.5").returncode == 0
+    assert "below --min-accuracy" in clean_error(fastnn(*arguments, "--min-accuracy", "0.9999"), 4)
+    assert json.loads(fastnn(*arguments, "--json", "--split", "train").stdout)["examples"] == 60_000
+    assert "true \\ said" in fastnn(*arguments).stdout
+
+
+def test_predict_shows_a_chart_and_json(tmp_path: Path) -> None:
+    done = fastnn("predict", SAMPLE)
+    assert done.stdout.splitlines()[0].startswith(f"{SAMPLE}: 3  (")
+    assert len(done.stdout.splitlines()) == 11
+    assert "█" in done.stdout
+    assert len(fastnn("predict", SAMPLE, "--top", 3).stdout.splitlines()) == 4
+    assert len(fastnn("predict", SAMPLE.parent).stdout.splitlines()) == 10
+    lines = list(map(json.loads, fastnn("predict", SAMPLE, SAMPLE.parent / "7.png", "--json").stdout.splitlines()))
+    assert [line["label"] for line in lines] == ["3", "7"]
+    assert set(lines[0]) == {"image", "label", "confidence", "probabilities"}
+    assert sum(lines[0]["probabilities"].values()) == pytest.approx(1)
+    top = json.loads(fastnn("predict", SAMPLE, "--json", "--top", 2).stdout)
+    assert len(top["probabilities"]) == 2
+
+
+def test_a_blank_picture_is_answered_with_a_warning(tmp_path: Path) -> None:
+    from PIL import Image
+
+    Image.new("L", (50, 50), 255).save(tmp_path / "blank.png")
+    found = json.loads(fastnn("predict", tmp_path / "blank.png", "--json").stdout)
+    assert "blank" in found["warning"]
+    assert "warning: blank" in fastnn("predict", tmp_path / "blank.png").stdout
+
+
+def test_output_that_can_show_no_blocks() -> None:
+    done = fastnn("predict", SAMPLE, PYTHONIOENCODING="ascii:replace")
+    assert done.returncode == 0
+    assert "####" in done.stdout
+
+
+def test_gradcheck_prints_every_tensor() -> None:
+    done = fastnn("gradcheck")
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) == 2 + 126
+    assert "MISSED" not in done.stdout
+
+
+def test_doctor_tells_everything() -> None:
+    found = json.loads(fastnn("doctor", "--json").stdout)
+    assert set(found) == {"machine", "kernels", "threads", "kernel cache", "versions", "extras"}
+    assert found["versions"]["numba"] != "missing"
+    text = fastnn("doctor").stdout
+    for part in ("CPU", "vector", "tile", "quota", "folder", "numba"):
+        assert part in text
+
+
+def test_python_m_and_version() -> None:
+    assert re.fullmatch(r"\d+\.\d+\.\d+\n", fastnn("--version").stdout)
+
+
+BAD = [
+    (("train", "--epochs", "0"), 2, "--epochs 0"),
+    (("train", "--epochs", "two"), 2, "--epochs"),
+    (("train", "--batch-size", "0"), 2, "--batch-size"),
+    (("train", "--lr", "nan"), 2, "--lr"),
+    (("train", "--lr", "-1"), 2, "--lr"),
+    (("train", "--lr-decay", "-1"), 2, "--lr-decay"),
+    (("train", "--hidden", "12,x"), 2, "--hidden"),
+    (("train", "--hidden", "0", "--data", "strokes"), 2, "0 units"),
+    (("train", "--hidden", "128,,64"), 2, "--hidden"),
+    (("train", "--threads", "0"), 2, "--threads 0"),
+    (("train", "--seed", "-3"), 2, "--seed"),
+    (("train", "--init", "zero"), 2, "'zero'"),
+    (("train", "--input", "magic"), 2, "--input"),
+    (("train", "--data", "nowhere"), 2, "no data set or folder"),
+    (("train", "--out", "/nowhere/m.safetensors"), 2, "there is no folder"),
+    (("train", "--out", "."), 2, "this is a folder"),
+    (("train", "--nonsense"), 2, "--nonsense"),
+    (("nonsense",), 2, "nonsense"),
+    (("predict",), 2, "Missing argument 'images'"),
+    (("predict", "nothing.png"), 3, "no such file"),
+    (("predict", SAMPLE, "--top", "0"), 2, "--top 0"),
+    (("predict", SAMPLE, "--weights", "nothing"), 3, "no such file"),
+    (("predict", SAMPLE, "--weights", SAMPLE), 3, "not a safetensors file"),
+    (("predict", ROOT / "pyproject.toml"), 3, "not a picture"),
+    (("predict", ROOT / "fastnn"), 3, "no pictures in this folder"),
+    (("evaluate", "--min-accuracy", "98"), 2, "--min-accuracy"),
+    (("evaluate", "--threads", "0"), 2, "--threads"),
+    (("evaluate", "--split", "none"), 2, "none"),
+    (("show", "nothing"), 3, "no such file"),
+    (("show", ROOT), 3, "not a file"),
+    (("show", "/dev/zero"), 3, "not a file"),
+    (("bench", "--threads", "-1"), 2, "--threads"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "code", "message"), BAD)
+def test_bad_input_is_one_line_and_the_right_code(
+    arguments: tuple[object, ...], code: int, message: str, tmp_path: Path
+) -> None:
+    begin = time.perf_counter()
+    done = fastnn(*arguments, cwd=tmp_path)
+    assert message in clean_error(done, code)
+    assert time.perf_counter() - begin < 10
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_no_command_shows_the_help() -> None:
+    done = fastnn()
+    assert (done.returncode, "Commands" in done.stdout, done.stderr) == (2, True, "")
+
+
+def test_debug_shows_the_traceback() -> None:
+    done = fastnn("--debug", "predict", "nothing.png")
+    assert done.returncode == 3
+    assert "Traceback" in done.stderr
+
+
+@pytest.mark.skipif(os.name != "posix" or os.getuid() == 0, reason="permissions do not bind root")
+def test_a_folder_without_write_permission(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    assert "can't be written" in clean_error(fastnn("train", "--out", tmp_path / "m", cwd=ROOT), 1)
+
+
+def test_divergence_is_one_line_and_exit_1(tmp_path: Path) -> None:
+    line = clean_error(fastnn("train", "--data", "strokes", "--lr", "1e20", cwd=tmp_path), 1)
+    assert re.search(r"training diverged at epoch 1, step \d+: the loss is not finite .* Try --lr 1e\+19", line)
+    assert not (tmp_path / "model.safetensors").exists()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals")
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_saves_what_was_learned(number: signal.Signals, code: int, tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "fastnn", "train", "--data", "strokes", "--epochs", "100000", "--json"], cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )
+    assert process.stdout
+    for line in process.stdout:
+        if json.loads(line).get("epoch") == 2:
+            break
+    process.send_signal(number)
+    begin = time.perf_counter()
+    _, err = process.communicate(timeout=20)
+    assert time.perf_counter() - begin < 2
+    assert process.returncode == code
+    assert "Traceback" not in err
+    assert "are saved in model.safetensors" in err
+    assert load(tmp_path / "model.safetensors").metadata["history"]["epochs"] >= 2
+
+
+@pytest.mark.skipif(os.name != "posix", reason="pipes")
+@pytest.mark.parametrize("command", [("data",), ("gradcheck",), ("predict", str(SAMPLE.parent)), ("--help",)])
+def test_a_reader_that_leaves_early(command: tuple[str, ...]) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "fastnn", *command], env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )
+    assert process.stdout
+    process.stdout.close()
+    assert process.stderr
+    err = process.stderr.read()
+    process.stderr.close()
+    assert process.wait(60) == 1
+    assert err == ""
+
+
+def test_two_runs_at_once_leave_one_sound_file(tmp_path: Path) -> None:
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-m", "fastnn", "train", "--data", "strokes", "-e", "2", "-q", "-s", str(seed)],
+            cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.DEVNULL,
+        )
+        for seed in (1, 2)
+    ]
+    assert [process.wait(60) for process in started] == [0, 0]
+    assert load(tmp_path / "model.safetensors").metadata["training"]["seed"] in (1, 2)
+    assert [p.name for p in tmp_path.iterdir()] == ["model.safetensors"]
+
+
+def test_bars_and_tables() -> None:
+    assert display.bar(0, 8) == ""
+    assert display.bar(1, 8) in ("█" * 8, "#" * 8)
+    assert display.table(["a", "b"], [["x", "10"], ["yy", "9"]], right=(1,)) == "a    b\n--  --\nx   10\nyy   9"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="pseudo-terminals")
+@pytest.mark.parametrize("no_color", ["", "1"])
+def test_a_bar_moves_on_a_terminal_only(no_color: str, tmp_path: Path) -> None:
+    import pty
+
+    leader, follower = pty.openpty()
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "TERM": "xterm", "NO_COLOR": no_color}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "fastnn", "train", "--data", "strokes", "-e", "2", "--hidden", "512"], cwd=tmp_path,
+        env=environment, stdout=subprocess.DEVNULL, stderr=follower,
+    )
+    os.close(follower)
+    shown = b""
+    while True:
+        try:
+            part = os.read(leader, 4_096)
+        except OSError:
+            break
+        if not part:
+            break
+        shown += part
+    os.close(leader)
+    assert process.wait(60) == 0
+    assert (b"\x1b[2K" in shown) == (no_color == "")
+    assert b"examples/s" in shown
