@@ -16,7 +16,10 @@ from fastnn.network import Network
 from fastnn.training import Settings, Training, shuffled, step_flops
 
 SHAPES = [
-    ((784, 128, 10), 16), ((784, 128, 10), 64), ((784, 128, 10), 256), ((784, 128, 128, 10), 64),
+    ((784, 128, 10), 16),
+    ((784, 128, 10), 64),
+    ((784, 128, 10), 256),
+    ((784, 128, 128, 10), 64),
     ((784, 512, 512, 10), 128),
 ]
 
@@ -53,7 +56,11 @@ def test_epoch(measure, dataset: Dataset, sizes: tuple[int, ...], batch: int, en
     if engine == "fastnn":
         parity(dataset, sizes, batch)
     settings = Settings(
-        sizes[1:-1], 1, batch, 0.05, threads=1 if engine == "1 thread" else None,
+        sizes[1:-1],
+        1,
+        batch,
+        0.05,
+        threads=1 if engine == "1 thread" else None,
         input="dense" if engine == "dense input" else "auto",
     )
     run = Training(dataset, settings)

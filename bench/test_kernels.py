@@ -112,8 +112,9 @@ def test_sparse_first_layer(measure, work: str, density: float, engine: str) -> 
     w_p, dz_p, out, x_p = to_panels(w, up(k)), to_panels(dz), to_panels(np.zeros((b, h), np.float32)), to_panels(x)
     bias = aligned_zeros((h // W, W), np.dtype("f4"))
     capacity = list_capacity(b)
-    lists = Lists(held.sum(axis=0), np.zeros(k // 4 * capacity, np.uint32),
-                  aligned_zeros((k // 4 * capacity, 4), np.dtype("f4")))
+    lists = Lists(
+        held.sum(axis=0), np.zeros(k // 4 * capacity, np.uint32), aligned_zeros((k // 4 * capacity, 4), np.dtype("f4"))
+    )
     for block in range(k // 4):
         samples = np.flatnonzero(held[:, block])
         lists.sample[block * capacity : block * capacity + len(samples)] = samples

@@ -30,7 +30,9 @@ def test_first_epoch_from_process_start(benchmark, cache: str, tmp_path: Path) -
     def train() -> None:
         count[0] += cache == "empty"
         folder = tmp_path / str(count[0])
-        run("train", "--data", "strokes", "--epochs", "1", "-q", "-o", str(tmp_path / "m"), FASTNN_CACHE_DIR=str(folder))
+        run(
+            "train", "--data", "strokes", "--epochs", "1", "-q", "-o", str(tmp_path / "m"), FASTNN_CACHE_DIR=str(folder)
+        )
 
     train()
     benchmark.pedantic(train, rounds=3)

@@ -52,8 +52,8 @@ def fastest(run: Callable[[], object], repeats: int = _REPEATS) -> float:
 
 def peak_gflops(dtype: str = "float32") -> float:
     """10^9 floating-point operations a second of one core, from fused multiply-adds that never leave registers."""
-    from fastnn.kernels.measure import PEAK_FLOPS_A_ROUND, peak
     from fastnn.kernels.layout import aligned_zeros
+    from fastnn.kernels.measure import PEAK_FLOPS_A_ROUND, peak
 
     panel = aligned_zeros((64, _width(dtype)), np.dtype(dtype))
     rounds = 100_000
@@ -73,7 +73,9 @@ def product_seconds(batch: int, inputs: int, units: int) -> tuple[float, float]:
     from fastnn.kernels.measure import forward_product, gradient_product
 
     random = np.random.default_rng(0)
-    x, w, dz = (random.standard_normal(s).astype(np.float32) for s in ((batch, inputs), (inputs, units), (batch, units)))
+    x, w, dz = (
+        random.standard_normal(s).astype(np.float32) for s in ((batch, inputs), (inputs, units), (batch, units))
+    )
     panels = to_panels(x), to_panels(w), to_panels(np.zeros((1, units), np.float32))[:, 0], to_panels(dz)
     x_p, w_p, b_p, dz_p = panels
     out = to_panels(np.zeros_like(dz))
@@ -137,7 +139,7 @@ def table(threads: int | None = None) -> Iterator[Row]:
     dataset = random_dataset()
     for sizes, batch in (((784, 128, 10), 64), ((784, 128, 10), 256), ((784, 512, 512, 10), 128)):
         network = Network.mlp(sizes[0], sizes[1:-1], sizes[-1])
-        flops = step_flops(network, batch) * len(dataset.train) / batch
+        flops = step_flops(network, batch) * len(dataset.train) // batch
         by_numpy = fastest(numpy_epoch(dataset, sizes, batch), 2)
         seconds = epoch_seconds(dataset, sizes, batch, threads)
         rate = flops / seconds / 1e9

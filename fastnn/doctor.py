@@ -46,9 +46,7 @@ def facts() -> dict[str, dict[str, str]]:
             "Python": f"{sys.version.split()[0]} ({platform.python_implementation()})",
             **{name: _version(name) for name in PACKAGES},
         },
-        "extras": {
-            extra: ", ".join(f"{name} {_version(name)}" for name in names) for extra, names in EXTRAS.items()
-        },
+        "extras": {extra: ", ".join(f"{name} {_version(name)}" for name in names) for extra, names in EXTRAS.items()},
     }
 
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from fastnn.errors import ImageError, printable
 
@@ -137,7 +137,7 @@ def decode(content: bytes, shown: str = "picture") -> np.ndarray:
     except ImageError:
         raise
     except _DECODING_ERRORS as error:
-        reason = "not a picture" if isinstance(error, Image.UnidentifiedImageError) else "damaged"
+        reason = "not a picture" if isinstance(error, UnidentifiedImageError) else "damaged"
         raise ImageError(f"{shown}: {reason}; expected a whole {', '.join(FORMATS)} file") from error
 
 

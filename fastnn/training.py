@@ -80,7 +80,10 @@ class Settings:
         _require_whole("--seed", self.seed, 0, 2**63 - 1)
         if self.threads is not None:
             _require_whole("--threads", self.threads, 1, MOST_THREADS)
-        for name, value, low in (("--lr", self.learning_rate, "above 0"), ("--lr-decay", self.learning_rate_decay, "at least 0")):
+        for name, value, low in (
+            ("--lr", self.learning_rate, "above 0"),
+            ("--lr-decay", self.learning_rate_decay, "at least 0"),
+        ):
             if not (math.isfinite(value) and (value > 0 or (value == 0 and low == "at least 0"))):
                 raise UsageError(f"{name} {value}: expected a number {low}")
         if self.initialisation not in INITIALISATIONS:

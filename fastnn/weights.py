@@ -30,7 +30,7 @@ MAX_FILE = 2**31
 LARGE_WEIGHT = 1e6
 _KEY = "fastnn"
 _NAME = re.compile(r"layers\.(0|[1-9][0-9]{0,2})\.(weight|bias)")
-_DTYPES = {"F32": np.dtype("<f4"), "F64": np.dtype("<f8")}
+_DTYPES: dict[str, np.dtype[Any]] = {"F32": np.dtype("<f4"), "F64": np.dtype("<f8")}
 _FIELDS: dict[str, type | tuple[type, ...]] = {
     "format_version": int,
     "layers": list,
@@ -73,7 +73,7 @@ def tensors_sha256(parameters: list[np.ndarray]) -> str:
     """SHA-256 of the bytes of plain parameters, in the order w, b, w, b, …."""
     digest = hashlib.sha256()
     for tensor in parameters:
-        digest.update(np.ascontiguousarray(tensor, tensor.dtype.newbyteorder("<")))
+        digest.update(np.ascontiguousarray(tensor, tensor.dtype.newbyteorder("<")).data)
     return digest.hexdigest()
 
 
@@ -227,7 +227,9 @@ def _validate(header: dict[str, Any], content: bytes, shown: str) -> Stored:
     shapes = [tuple(header[f"layers.{i}.weight"]["shape"]) for i in range(layers)]
     for i, (k, h) in enumerate(shapes):
         if i and shapes[i - 1][1] != k:
-            raise ModelFileError(f"{shown}: layers.{i}.weight takes {k} inputs, but the layer below gives {shapes[i - 1][1]}")
+            raise ModelFileError(
+                f"{shown}: layers.{i}.weight takes {k} inputs, but the layer below gives {shapes[i - 1][1]}"
+            )
         bias = header[f"layers.{i}.bias"]["shape"]
         if bias != [h]:
             raise ModelFileError(f"{shown}: layers.{i}.bias has shape {bias}; expected [{h}]")

@@ -50,13 +50,20 @@ def make_dataset(examples: int, features: int, classes: int, dtype: str = "float
     )
 
 
-def fastnn(*args: object, cwd: Path | None = None, timeout: float = 120, **env: str) -> subprocess.CompletedProcess[str]:
+def fastnn(
+    *args: object, cwd: Path | None = None, timeout: float = 120, **env: str
+) -> subprocess.CompletedProcess[str]:
     """Run the command in a process of its own; a variable given as "" is taken away."""
     environment = {k: v for k, v in {**os.environ, **env}.items() if v != ""}
     environment["PYTHONPATH"] = env.get("PYTHONPATH") or str(ROOT)
     return subprocess.run(
         [sys.executable, "-m", "fastnn", *map(str, args)],
-        cwd=cwd, env=environment, capture_output=True, text=True, timeout=timeout, check=False,
+        cwd=cwd,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
     )
 
 

@@ -30,7 +30,9 @@ def header_of(arrays: dict[str, np.ndarray]) -> dict[str, Any]:
     names = {"<f4": "F32", "<f8": "F64", "<f2": "F16", "|i1": "I8", "|b1": "BOOL"}
     for name, array in arrays.items():
         header[name] = {
-            "dtype": names[array.dtype.str], "shape": list(array.shape), "data_offsets": [at, at + array.nbytes]
+            "dtype": names[array.dtype.str],
+            "shape": list(array.shape),
+            "data_offsets": [at, at + array.nbytes],
         }
         at += array.nbytes
     return header
@@ -56,7 +58,10 @@ def valid(metadata: dict[str, str] | None = None, dtype: str = "<f4") -> bytes:
 def described(**changes: object) -> bytes:
     """A sound file whose description is changed."""
     description = {
-        "format_version": 1, "layers": list(SIZES), "activations": ["relu", "identity"], "classes": ["a", "b", "c"],
+        "format_version": 1,
+        "layers": list(SIZES),
+        "activations": ["relu", "identity"],
+        "classes": ["a", "b", "c"],
         **changes,
     }
     return valid({"fastnn": json.dumps({k: v for k, v in description.items() if v is not None})})
@@ -95,15 +100,24 @@ def corpus(canary: str) -> Iterator[tuple[str, bytes, str]]:
     yield "M08 space first", pack(b" " + text.encode(), data), "its header is not JSON"
     yield "M08 BOM first", pack(b"\xef\xbb\xbf" + text.encode(), data), "its header is not JSON"
     yield "M09 deep", pack(b'{"a":' * 100_000 + b"1" + b"}" * 100_000, b""), "not a"
-    yield "M10 many empty tensors", pack({f"t{i}": {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]}
-                                          for i in range(9_000)}, b""), "9000 tensors"
+    yield (
+        "M10 many empty tensors",
+        pack({f"t{i}": {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]} for i in range(9_000)}, b""),
+        "9000 tensors",
+    )
     twice = text[:-1] + f', "{b}": {json.dumps(header[b])}}}'
     yield "M11 duplicate key", pack(twice.encode(), data), "a key stands twice"
     other = text[:-1] + f', "{b}": {{"dtype": "F32", "shape": [5], "data_offsets": [0, 20]}}}}'
     yield "M12 duplicate key, two ranges", pack(other.encode(), data), "a key stands twice"
     yield "M13 overlap", changed(b, data_offsets=[100, 120]), "overlap, or leave a hole"
-    yield "M14 hole", pack({**header, "layers.1.bias": {**header["layers.1.bias"], "data_offsets": [
-        len(data) - 8, len(data) + 4]}}, data + b"1234"), "overlap, or leave a hole"
+    yield (
+        "M14 hole",
+        pack(
+            {**header, "layers.1.bias": {**header["layers.1.bias"], "data_offsets": [len(data) - 8, len(data) + 4]}},
+            data + b"1234",
+        ),
+        "overlap, or leave a hole",
+    )
     yield "M15 reversed offsets", changed(b, data_offsets=[140, 120]), "does not fit its bytes"
     yield "M15 negative offsets", changed(b, data_offsets=[-20, 0]), "does not fit its bytes"
     yield "M16 trailing bytes", good + b"PK\3\4", "but it holds"

@@ -30,8 +30,13 @@ print("value", float(out[0, 0, 0]) / SHAPE.rows, "compiled", gradient_product.st
 def run_script(package: Path, cache: Path | str, **env: str) -> str:
     environment = {**os.environ, "PYTHONPATH": str(package), "FASTNN_CACHE_DIR": str(cache), **env}
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", SCRIPT], cwd=package, env=environment, capture_output=True, text=True,
-        timeout=60, check=False,
+        [sys.executable, "-W", "error", "-c", SCRIPT],
+        cwd=package,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
@@ -86,7 +91,10 @@ def test_damaged_files_are_compiled_anew(damage: str, tmp_path: Path) -> None:
     flipped = bytearray(good)
     flipped[random.Random(0).randrange(len(good))] ^= 16
     bad = {
-        "empty": b"", "truncated": good[: len(good) // 2], "random": os.urandom(5_000), "flipped": bytes(flipped),
+        "empty": b"",
+        "truncated": good[: len(good) // 2],
+        "random": os.urandom(5_000),
+        "flipped": bytes(flipped),
         "swapped": good[32:] + good[:32],
     }[damage]
     path.write_bytes(bad)
@@ -130,7 +138,9 @@ def test_any_flipped_bit_is_caught_before_it_can_run(tmp_path: Path) -> None:
 def test_processes_that_compile_at_once_all_succeed(tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "FASTNN_CACHE_DIR": str(tmp_path)}
     started = [
-        subprocess.Popen([sys.executable, "-c", SCRIPT], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        subprocess.Popen(
+            [sys.executable, "-c", SCRIPT], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
         for _ in range(4)
     ]
     for process in started:

@@ -46,8 +46,11 @@ def test_help_and_predict_need_no_numba() -> None:
     script = "import sys; from fastnn.cli import main\ntry: main(sys.argv[1:])\nfinally: print('numba' in sys.modules)"
     for arguments in (["--help"], ["predict", str(SAMPLE)], ["show"], ["--version"]):
         done = subprocess.run(
-            [sys.executable, "-c", script, *arguments], env={**os.environ, "PYTHONPATH": str(ROOT)},
-            capture_output=True, text=True, check=True,
+            [sys.executable, "-c", script, *arguments],
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+            check=True,
         )
         assert done.stdout.rstrip().endswith("False"), arguments
 
@@ -63,8 +66,18 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.
 def test_train_prints_the_events_of_the_design(trained: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
     start, first, second, result = map(json.loads, trained[1].stdout.splitlines())
     assert set(start) == {
-        "event", "data", "examples", "features", "classes", "layers", "parameters", "batch_size", "optimizer", "threads",
-        "seed", "compile_seconds",
+        "event",
+        "data",
+        "examples",
+        "features",
+        "classes",
+        "layers",
+        "parameters",
+        "batch_size",
+        "optimizer",
+        "threads",
+        "seed",
+        "compile_seconds",
     }
     assert (start["event"], start["data"], start["examples"], start["features"]) == ("start", "strokes", 60_000, 784)
     assert (start["layers"], start["parameters"], start["seed"]) == ([784, 128, 10], 101_770, 4)
@@ -234,8 +247,12 @@ def test_divergence_is_one_line_and_exit_1(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_saves_what_was_learned(number: signal.Signals, code: int, tmp_path: Path) -> None:
     process = subprocess.Popen(
-        [sys.executable, "-m", "fastnn", "train", "--data", "strokes", "--epochs", "100000", "--json"], cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        [sys.executable, "-m", "fastnn", "train", "--data", "strokes", "--epochs", "100000", "--json"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     assert process.stdout
     for line in process.stdout:
@@ -255,8 +272,11 @@ def test_a_signal_saves_what_was_learned(number: signal.Signals, code: int, tmp_
 @pytest.mark.parametrize("command", [("data",), ("gradcheck",), ("predict", str(SAMPLE.parent)), ("--help",)])
 def test_a_reader_that_leaves_early(command: tuple[str, ...]) -> None:
     process = subprocess.Popen(
-        [sys.executable, "-m", "fastnn", *command], env={**os.environ, "PYTHONPATH": str(ROOT)},
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        [sys.executable, "-m", "fastnn", *command],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     assert process.stdout
     process.stdout.close()
@@ -271,7 +291,9 @@ def test_two_runs_at_once_leave_one_sound_file(tmp_path: Path) -> None:
     started = [
         subprocess.Popen(
             [sys.executable, "-m", "fastnn", "train", "--data", "strokes", "-e", "2", "-q", "-s", str(seed)],
-            cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.DEVNULL,
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            stdout=subprocess.DEVNULL,
         )
         for seed in (1, 2)
     ]
@@ -294,8 +316,11 @@ def test_a_bar_moves_on_a_terminal_only(no_color: str, tmp_path: Path) -> None:
     leader, follower = pty.openpty()
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "TERM": "xterm", "NO_COLOR": no_color}
     process = subprocess.Popen(
-        [sys.executable, "-m", "fastnn", "train", "--data", "strokes", "-e", "2", "--hidden", "512"], cwd=tmp_path,
-        env=environment, stdout=subprocess.DEVNULL, stderr=follower,
+        [sys.executable, "-m", "fastnn", "train", "--data", "strokes", "-e", "2", "--hidden", "512"],
+        cwd=tmp_path,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=follower,
     )
     os.close(follower)
     shown = b""

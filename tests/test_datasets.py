@@ -95,7 +95,9 @@ def test_hostile_idx(name: str, compress: bool, tmp_path: Path) -> None:
 def test_damaged_gzip(damage: str, tmp_path: Path) -> None:
     good = gzip.compress(idx(np.random.default_rng(0).integers(0, 255, 5_000).astype(np.uint8)))
     bad = {
-        "truncated": good[:-2_000], "crc": good[:-6] + b"\0\0" + good[-4:], "not gzip": good[:2] + b"\x09" + good[3:],
+        "truncated": good[:-2_000],
+        "crc": good[:-6] + b"\0\0" + good[-4:],
+        "not gzip": good[:2] + b"\x09" + good[3:],
         "zlib": good[:100] + b"\xff" * 50 + good[150:],
     }[damage]
     (tmp_path / "x.gz").write_bytes(bad)

@@ -58,7 +58,7 @@ MUTANTS = [
     ("dense.py", "t = add(t, load(dz_p, i))", "t = load(dz_p, i)"),
     ("output.py", "dz_s[y[s * width + i], i] -= number(scale, z)", "dz_s[y[s * width + i], i] += number(scale, z)"),
     ("output.py", "b[c // width, c % width] += total", "b[c // width, c % width] -= total"),
-    ("tiles.py", "builder.fcmp_ordered(\">\", a, zero), v, zero)", "builder.fcmp_ordered(\"<\", a, zero), v, zero)"),
+    ("tiles.py", 'builder.fcmp_ordered(">", a, zero), v, zero)', 'builder.fcmp_ordered("<", a, zero), v, zero)'),
 ]
 
 
@@ -81,8 +81,13 @@ def assert_mutant_dies(file: str, line: str, broken: str, tmp_path: Path) -> Non
     path.write_text(source.replace(line, broken))
     environment = {**os.environ, "PYTHONPATH": str(tmp_path), "FASTNN_CACHE_DIR": str(tmp_path / "cache")}
     done = subprocess.run(
-        [sys.executable, "-m", "fastnn", "gradcheck"], cwd=tmp_path, env=environment, capture_output=True, text=True,
-        timeout=120, check=False,
+        [sys.executable, "-m", "fastnn", "gradcheck"],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
     )
     assert done.returncode == 1, done.stdout + done.stderr
     assert "MISSED" in done.stdout

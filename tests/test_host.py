@@ -27,9 +27,7 @@ from fastnn.kernels import host
         ({}, None, None),
     ],
 )
-def test_quota_of_control_groups(
-    files: dict[str, str], group: str | None, quota: float | None, tmp_path: Path
-) -> None:
+def test_quota_of_control_groups(files: dict[str, str], group: str | None, quota: float | None, tmp_path: Path) -> None:
     for name, text in files.items():
         path = tmp_path / "cgroup" / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -84,8 +82,23 @@ def test_other_tiles_train_as_the_reference(lanes: str, tile: str) -> None:
         pytest.skip("this is already a run with a chosen width")
     environment = {**os.environ, "FASTNN_LANES": lanes, "FASTNN_TILE": tile, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "tests/test_training.py", "-k",
-         "reference_run and 203 or same_bits"],
-        cwd=ROOT, env=environment, capture_output=True, text=True, timeout=200, check=False,
+        [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-q",
+            "-x",
+            "-p",
+            "no:cacheprovider",
+            "tests/test_training.py",
+            "-k",
+            "reference_run and 203 or same_bits",
+        ],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
     )
     assert done.returncode == 0, done.stdout[-3000:]

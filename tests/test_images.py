@@ -52,7 +52,7 @@ def with_alpha(mode: str) -> Image.Image:
 
 
 def sixteen_bit() -> Image.Image:
-    return Image.fromarray((np.asarray(picture()).astype(np.uint16) * 257))
+    return Image.fromarray(np.asarray(picture()).astype(np.uint16) * 257)
 
 
 def transparent_palette() -> Image.Image:
@@ -93,9 +93,14 @@ def test_every_mode_gives_the_picture_of_the_plain_one(name: str) -> None:
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_exif_turns_the_picture(orientation: int) -> None:
     turn = {
-        1: (), 2: (Image.Transpose.FLIP_LEFT_RIGHT,), 3: (Image.Transpose.ROTATE_180,),
-        4: (Image.Transpose.FLIP_TOP_BOTTOM,), 5: (Image.Transpose.TRANSPOSE,), 6: (Image.Transpose.ROTATE_90,),
-        7: (Image.Transpose.TRANSVERSE,), 8: (Image.Transpose.ROTATE_270,),
+        1: (),
+        2: (Image.Transpose.FLIP_LEFT_RIGHT,),
+        3: (Image.Transpose.ROTATE_180,),
+        4: (Image.Transpose.FLIP_TOP_BOTTOM,),
+        5: (Image.Transpose.TRANSPOSE,),
+        6: (Image.Transpose.ROTATE_90,),
+        7: (Image.Transpose.TRANSVERSE,),
+        8: (Image.Transpose.ROTATE_270,),
     }[orientation]
     image = picture()
     for step in turn:
@@ -232,7 +237,9 @@ def test_hostile_pictures_are_refused(name: str, tmp_path: Path, monkeypatch: py
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with pytest.raises(ImageError, match=r"digit\.png: "):
         read(path)
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 32_768 * (1024 if sys.platform == "darwin" else 1)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 32_768 * (
+        1024 if sys.platform == "darwin" else 1
+    )
     assert not (tmp_path / "RAN").exists()
 
 

@@ -87,8 +87,15 @@ def test_dense_relu_only_writes_its_own_panels() -> None:
 def test_relu_keeps_nan_visible() -> None:
     x = np.full((3, 4), np.nan, "float32")
     a = panels(np.zeros((3, 6), "float32"))
-    dense.dense_relu(panels(x), weight_panels(np.ones((4, 6), "float32")),
-                     bias_panels(np.ones(6, "float32")), 4, rows_of(3), a, (0, len(a)))
+    dense.dense_relu(
+        panels(x),
+        weight_panels(np.ones((4, 6), "float32")),
+        bias_panels(np.ones(6, "float32")),
+        4,
+        rows_of(3),
+        a,
+        (0, len(a)),
+    )
     assert np.isnan(from_panels(a, 3, 6)).all()
 
 

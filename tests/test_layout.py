@@ -31,7 +31,12 @@ MAY_IMPORT = {
     "__init__": set(),
 }
 ONLY_IN = {
-    "numba": "kernels", "llvmlite": "kernels", "PIL": "images", "typer": "cli", "rich": "cli", "safetensors": "weights",
+    "numba": "kernels",
+    "llvmlite": "kernels",
+    "PIL": "images",
+    "typer": "cli",
+    "rich": "cli",
+    "safetensors": "weights",
 }
 MOST_LINES, MOST_PARAMETERS = 600, 8
 
@@ -58,7 +63,9 @@ def test_every_module_has_a_place_in_the_table() -> None:
     assert {part for _, part, _ in modules()} == set(MAY_IMPORT)
 
 
-@pytest.mark.parametrize(("path", "part", "tree"), [pytest.param(*m, id=str(m[0].relative_to(ROOT))) for m in modules()])
+@pytest.mark.parametrize(
+    ("path", "part", "tree"), [pytest.param(*m, id=str(m[0].relative_to(ROOT))) for m in modules()]
+)
 def test_imports_flow_one_way(path: Path, part: str, tree: ast.Module) -> None:
     for name in imports(tree):
         top, _, rest = name.partition(".")
@@ -68,7 +75,9 @@ def test_imports_flow_one_way(path: Path, part: str, tree: ast.Module) -> None:
         assert ONLY_IN.get(top, part) == part, f"{top} belongs in {ONLY_IN.get(top)} only"
 
 
-@pytest.mark.parametrize(("path", "part", "tree"), [pytest.param(*m, id=str(m[0].relative_to(ROOT))) for m in modules()])
+@pytest.mark.parametrize(
+    ("path", "part", "tree"), [pytest.param(*m, id=str(m[0].relative_to(ROOT))) for m in modules()]
+)
 def test_nothing_grows_too_large_and_only_the_cli_prints(path: Path, part: str, tree: ast.Module) -> None:
     assert len(path.read_text().splitlines()) <= MOST_LINES
     for node in ast.walk(tree):

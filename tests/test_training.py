@@ -25,7 +25,9 @@ def run_of(dataset: Dataset, **settings: object) -> Training:
     return Training(dataset, Settings(**{"hidden": (20,), "epochs": 3, **settings}), dtype)  # type: ignore[arg-type]
 
 
-def reference_run(dataset: Dataset, settings: Settings, start: list[np.ndarray]) -> tuple[list[np.ndarray], list[float]]:
+def reference_run(
+    dataset: Dataset, settings: Settings, start: list[np.ndarray]
+) -> tuple[list[np.ndarray], list[float]]:
     parameters, losses = [p.astype("float64") for p in start], []
     x, y = dataset.train.x, dataset.train.y
     x = x / 255 if x.dtype == np.uint8 else x.astype("float64")
@@ -62,8 +64,16 @@ def test_golden_losses() -> None:
 
 
 GOLDEN = [
-    1.4086587514, 1.3714547067, 1.3503716331, 1.3271042919, 1.3004370229, 1.2733071282, 1.2419555773, 1.2128096797,
-    1.1839738407, 1.1591975819,
+    1.4086587514,
+    1.3714547067,
+    1.3503716331,
+    1.3271042919,
+    1.3004370229,
+    1.2733071282,
+    1.2419555773,
+    1.2128096797,
+    1.1839738407,
+    1.1591975819,
 ]
 
 
@@ -295,7 +305,11 @@ if child == 0:
 print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
     done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", script, str(ROOT)], capture_output=True, text=True, timeout=60, check=True
+        [sys.executable, "-W", "ignore", "-c", script, str(ROOT)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
     )
     assert done.stdout.strip() == "0"
 

@@ -13,7 +13,6 @@ import time
 from pathlib import Path
 
 import hostile
-import numpy as np
 import pytest
 from conftest import ROOT, clean_error, fastnn
 from hypothesis import HealthCheck, given, settings
@@ -30,7 +29,8 @@ def model(sizes: tuple[int, ...] = (6, 5, 3), dtype: str = "float32") -> Model:
 
 
 @given(
-    st.lists(st.integers(1, 40), min_size=2, max_size=5), st.sampled_from(["float32", "float64"]),
+    st.lists(st.integers(1, 40), min_size=2, max_size=5),
+    st.sampled_from(["float32", "float64"]),
 )
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_round_trip(tmp_path: Path, sizes: list[int], dtype: str) -> None:
@@ -51,7 +51,10 @@ def test_the_file_is_plain_safetensors(tmp_path: Path) -> None:
     model().save(tmp_path / "m.safetensors")
     found = load_file(tmp_path / "m.safetensors")
     assert {name: array.shape for name, array in found.items()} == {
-        "layers.0.weight": (6, 5), "layers.0.bias": (5,), "layers.1.weight": (5, 3), "layers.1.bias": (3,),
+        "layers.0.weight": (6, 5),
+        "layers.0.bias": (5,),
+        "layers.1.weight": (5, 3),
+        "layers.1.bias": (3,),
     }
 
 
@@ -90,7 +93,7 @@ def test_any_flipped_bit_of_the_tensors_is_caught(tmp_path: Path) -> None:
         bad = bytearray(good)
         bad[at] ^= 1 << (at % 8)
         path.write_bytes(bad)
-        with pytest.raises(ModelFileError, match="SHA-256|not finite"):
+        with pytest.raises(ModelFileError, match=r"SHA-256|not finite"):
             load(path)
 
 
@@ -171,7 +174,11 @@ def test_a_limit_on_file_size_is_one_clear_error(tmp_path: Path) -> None:
     (tmp_path / "model.safetensors").write_bytes(b"old")
     done = subprocess.run(
         [sys.executable, "-c", script, "train", "--data", "strokes", "--epochs", "1", "--quiet"],
-        cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=120,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=120,
         check=False,
     )
     assert "can't be written (File too large)" in clean_error(done, 1)

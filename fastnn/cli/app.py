@@ -272,7 +272,9 @@ def evaluate(
             }
         )
     else:
-        say(f"{dataset.name}, {split.value}: {result.accuracy:.2%} of {result.examples:,} right, loss {result.loss:.4f}")
+        say(
+            f"{dataset.name}, {split.value}: {result.accuracy:.2%} of {result.examples:,} right, loss {result.loss:.4f}"
+        )
         header = ["true \\ said", *map(printable, model.classes), "right"]
         rows = [
             [name, *(str(n) if n else "." for n in row), f"{result.per_class.get(name, 0):.1%}"]
@@ -298,7 +300,9 @@ def gradcheck(
             _print_json({**vars(found), "passed": found.passed})
         else:
             verdict = "ok" if found.passed else "MISSED"
-            rows.append([found.network, found.tensor, found.comparison, f"{found.error:.1e}", f"{found.bound:.0e}", verdict])
+            rows.append(
+                [found.network, found.tensor, found.comparison, f"{found.error:.1e}", f"{found.bound:.0e}", verdict]
+            )
     if not as_json:
         say(display.table(["network", "tensor", "comparison", "error", "bound", ""], rows, right=(3, 4)))
     if failed:

@@ -12,8 +12,19 @@ from fastnn.datasets.named import FILES, KNOWN, find, load_folder, load_known
 from fastnn.datasets.strokes import draw, load_strokes
 from fastnn.errors import DataError, FastnnError, RunError, UsageError, printable
 
-__all__ = ["SOURCES", "Dataset", "Source", "Split", "Status", "checked_features", "checked_split", "draw", "load",
-           "read_idx", "status"]
+__all__ = [
+    "SOURCES",
+    "Dataset",
+    "Source",
+    "Split",
+    "Status",
+    "checked_features",
+    "checked_split",
+    "draw",
+    "load",
+    "read_idx",
+    "status",
+]
 
 _PATIENCE = 5.0  # seconds that `auto` waits for a download before it draws digits instead
 
@@ -116,8 +127,6 @@ def status() -> list[Status]:
                     state = f"{path.name}: not the published file"
             except FastnnError as error:
                 state = str(error)
-        found.append(
-            Status(known.name, known.title, str(files[0].parent), sum(f.stat().st_size for f in files), state)
-        )
+        found.append(Status(known.name, known.title, str(files[0].parent), sum(f.stat().st_size for f in files), state))
     strokes = SOURCES["strokes"]
     return [*found, Status("strokes", strokes.title, "built in", 0, "drawn when asked for")]

@@ -63,8 +63,8 @@ class Dataset:
     def fingerprint(self) -> str:
         """SHA-256 of the training examples and labels: which data a model was trained on."""
         digest = hashlib.sha256(f"{self.train.x.dtype}{self.train.x.shape}".encode())
-        digest.update(self.train.x)
-        digest.update(self.train.y)
+        digest.update(self.train.x.data)
+        digest.update(self.train.y.data)
         return digest.hexdigest()
 
 

@@ -165,9 +165,7 @@ def load_folder(folder: Path) -> Dataset:
             f"{printable(folder)}: no {', '.join(missing)} (plain or .gz). "
             f"An IDX data set is a folder with {', '.join(FILES)}"
         )
-    arrays = [
-        read_idx(path, axes)[0] for path, axes in zip(files, (3, 1, 3, 1), strict=True) if path is not None
-    ]
+    arrays = [read_idx(path, axes)[0] for path, axes in zip(files, (3, 1, 3, 1), strict=True) if path is not None]
     highest = max(int(arrays[1].max(initial=0)), int(arrays[3].max(initial=0)))
     if highest > 65_535:
         raise DataError(f"{printable(folder)}: label {highest}; expected 0 to 65,535")

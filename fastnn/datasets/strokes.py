@@ -9,11 +9,14 @@ in them, and its test images were read once, at the end.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from fastnn.datasets.base import Dataset, checked_split
 
 _Point = tuple[float, float]
+# fmt: off
 # Each digit's forms; each form's strokes; each stroke's points. A point given twice is a corner.
 _FORMS: dict[int, list[list[list[_Point]]]] = {
     0: [
@@ -85,6 +88,7 @@ _FORMS: dict[int, list[list[list[_Point]]]] = {
         [[(.75, .22), (.6, .02), (.3, .04), (.2, .3), (.42, .46), (.72, .3), (.75, .1), (.78, .5), (.8, 1)]],
     ],
 }
+# fmt: on
 CLASSES = tuple("0123456789")
 MOST_IMAGES = 10_000_000
 
@@ -123,7 +127,7 @@ def draw(count: int, seed: int = 0, first: int = 0, threads: int | None = None) 
     return x, y
 
 
-def _glyphs():  # type: ignore[no-untyped-def]
+def _glyphs() -> Any:
     from fastnn.kernels.strokes import Glyphs
 
     points: list[_Point] = []

@@ -1,0 +1,1 @@
+"""All of Numba, and nothing else: tiles, layers, workers, whole steps."""

@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fastnn.kernels.jit import jit, kernel
 from fastnn.kernels.dense import ROWS
+from fastnn.kernels.jit import jit, kernel
 from fastnn.kernels.tiles import (
     BLOCK,
     add,
@@ -181,7 +181,10 @@ def _sums_of_two(lists, dz, w, p):
 
 @jit
 def sparse_weight_gradient(lists, dz, rows, w, b, own):
-    """w += x.T @ dz,  b += Σ_i dz[i], x given by its lists.    dz (H/W, B, W)   →  w (H/W, K, W), b (H/W, W) added to"""
+    """w += x.T @ dz,  b += Σ_i dz[i], x given by its lists.
+
+    dz (H/W, B, W)   →  w (H/W, K, W), b (H/W, W) added to
+    """
     # forward: z = x @ w + b   so   dw[k, :] = Σ_i x[i, k] · dz[i, :], a sum over the samples of k's block
     for p in range(own[0], own[1] - 1, 2):
         _sums_of_two(lists, dz, w, p)

@@ -52,12 +52,8 @@ def _(batch, w, b, k_size, rows, a, own):
 @by_type(input_weight_gradient)
 def _(batch, dz, k_size, rows, w, b, own):
     if isinstance(batch, types.Array):
-        return lambda batch, dz, k_size, rows, w, b, own: weight_gradient(
-            batch, dz, k_size, rows, w, b, own
-        )
-    return lambda batch, dz, k_size, rows, w, b, own: sparse_weight_gradient(
-        batch, dz, rows, w, b, own
-    )
+        return lambda batch, dz, k_size, rows, w, b, own: weight_gradient(batch, dz, k_size, rows, w, b, own)
+    return lambda batch, dz, k_size, rows, w, b, own: sparse_weight_gradient(batch, dz, rows, w, b, own)
 
 
 @by_type(as_panels)

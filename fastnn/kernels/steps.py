@@ -193,9 +193,7 @@ def train_steps(net, data, work, span, totals, sync, thread, threads):
 
         # backward; the weights of a layer change once every thread has taken its input gradient through them
         if hidden > 0:
-            output_input_gradient(
-                dz, w_out, below, classes, rows, _gradients(net, work, hidden - 1), k_own
-            )
+            output_input_gradient(dz, w_out, below, classes, rows, _gradients(net, work, hidden - 1), k_own)
         output_weight_gradient(below, dz, n, dw_out, k_own)
         if k_own[0] == 0 and k_own[1] > 0:
             output_bias_gradient(dz, n, classes, db_out)
@@ -208,9 +206,7 @@ def train_steps(net, data, work, span, totals, sync, thread, threads):
             a = _activations(net, work, layer - 1, side)
             da = _gradients(net, work, layer - 1)
             own = share(a.shape[0], thread, threads)
-            input_gradient(
-                _gradients(net, work, layer), w, a, net.layers[layer, 1], rows, scratch, da, own
-            )
+            input_gradient(_gradients(net, work, layer), w, a, net.layers[layer, 1], rows, scratch, da, own)
         if hidden > 0:
             dw, db = _layer(net, net.target, 0)
             own = share(dw.shape[0], thread, threads)

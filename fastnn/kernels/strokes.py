@@ -131,9 +131,7 @@ def _draw(path, n, pen, softness, ink, picture):
         dx, dy = bx - ax, by - ay
         square = max(dx * dx + dy * dy, 1e-12)
         for row in range(max(0, math.ceil(min(ay, by) - reach)), min(SIDE, math.floor(max(ay, by) + reach) + 1)):
-            for column in range(
-                max(0, math.ceil(min(ax, bx) - reach)), min(SIDE, math.floor(max(ax, bx) + reach) + 1)
-            ):
+            for column in range(max(0, math.ceil(min(ax, bx) - reach)), min(SIDE, math.floor(max(ax, bx) + reach) + 1)):
                 t = min(1.0, max(0.0, ((column - ax) * dx + (row - ay) * dy) / square))
                 distance = math.hypot(column - ax - t * dx, row - ay - t * dy)
                 cover = min(1.0, max(0.0, (pen - distance) / softness + 0.5))

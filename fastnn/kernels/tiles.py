@@ -16,7 +16,6 @@ from numba.np.arrayobj import populate_array
 
 from fastnn.kernels.host import SHAPE
 
-
 BLOCK = 4  # neighbouring features that sparse input keeps or drops together
 
 
