@@ -75,7 +75,14 @@ def test_lanes_choose_a_tile(lanes: str, shape: tuple[int, int, int], monkeypatc
     assert (found.vector_bytes, found.rows, found.vectors) == shape
 
 
-@pytest.mark.parametrize(("lanes", "tile"), [("16", "4x3"), ("8", ""), ("4", "")])
+@pytest.mark.parametrize(
+    ("lanes", "tile"),
+    [
+        ("8", ""),
+        pytest.param("4", "", marks=pytest.mark.long),
+        pytest.param("16", "4x3", marks=pytest.mark.long),
+    ],
+)
 def test_other_tiles_train_as_the_reference(lanes: str, tile: str) -> None:
     """The core of the suite again with another vector width; .ci/run runs all of it with each."""
     if os.environ.get("FASTNN_LANES"):

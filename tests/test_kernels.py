@@ -221,11 +221,11 @@ def sparse_case(b: int, k: int, kind: str, dtype: str, zeros: float = 0.7):
     starts = np.zeros(len(data) + 1, np.int64)
     blocks.count_blocks(data, starts)
     np.cumsum(starts, out=starts)
-    index, values = np.zeros(starts[-1], np.uint32), np.zeros((starts[-1], BLOCK), kind)
+    index, values = np.zeros(starts[-1], np.uint16), np.zeros((starts[-1], BLOCK), kind)
     blocks.cut_blocks(data, starts, index, values)
     count, entries = -(-k // BLOCK), -(-k // BLOCK) * list_capacity(b)
     lists = blocks.Lists(
-        np.zeros(count, np.int64), np.zeros(entries, np.uint32), aligned_zeros((entries, BLOCK), np.dtype(dtype))
+        np.zeros(count, np.uint64), np.zeros(entries, np.uint16), aligned_zeros((entries, BLOCK), np.dtype(dtype))
     )
     order = generator.permutation(b + 9)
     blocks.invert(Data(blocks.Blocks(starts, index, values), np.zeros(1, np.int32), order, 0.25), 2, b, lists)

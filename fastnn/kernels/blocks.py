@@ -39,18 +39,19 @@ class Blocks(NamedTuple):
     """
 
     starts: np.ndarray  # int64 (N + 1,): first entry of each example
-    index: np.ndarray  # uint32 (E,): which block of its example, rising within an example
+    index: np.ndarray  # uint16 or uint32 (E,): which block of its example, rising within an example
     values: np.ndarray  # (E, BLOCK) of the data's own type
 
 
 class Lists(NamedTuple):
-    """A batch, inverted: the entries of block b are the `count[b]` from b · capacity on, by rising sample.
+    """A batch, inverted: the entries of block b are those from b · capacity to `end[b]`, by rising sample.
 
-    Room for a whole batch in each list saves counting first, a fourth of the time it takes to invert a batch.
+    Room for a whole batch in each list saves counting first. Unsigned numbers need no test for indices from the end:
+    with both, inverting a batch of 64 takes 4 µs instead of 11.
     """
 
-    count: np.ndarray  # int64 (blocks,)
-    sample: np.ndarray  # uint32 (blocks · capacity,)
+    end: np.ndarray  # uint64 (blocks,)
+    sample: np.ndarray  # uint16 (blocks · capacity,)
     values: np.ndarray  # (blocks · capacity, BLOCK) of the parameters' type, scaled
 
 
@@ -91,43 +92,44 @@ def invert(data, start, n, lists):
 
     What the next batch will need is asked for meanwhile: it lies anywhere in memory.
     """
-    blocks, count, order = data.x, lists.count, data.order
-    capacity = lists.sample.size // count.size
+    blocks, end, order = data.x, lists.end, data.order
+    capacity = lists.sample.size // end.size
     scale = number(data.scale, lists.values)
-    count[:] = 0
+    for block in range(end.size):
+        end[block] = block * capacity
     for i in range(n):
-        row = order[start + i]
-        for entry in range(blocks.starts[row], blocks.starts[row + 1]):
-            block = blocks.index[entry]
-            at = block * capacity + count[block]
-            count[block] += 1
-            lists.sample[at] = i
-            convert_block(blocks.values, entry, scale, lists.values, at)
         if start + n + i < order.size:
             ahead = order[start + n + i]
             prefetch(blocks.index, blocks.starts[ahead], blocks.starts[ahead + 1])
             prefetch(blocks.values, blocks.starts[ahead], blocks.starts[ahead + 1])
+        row = order[start + i]
+        for entry in range(blocks.starts[row], blocks.starts[row + 1]):
+            block = blocks.index[np.uint64(entry)]
+            at = end[block]
+            end[block] = at + np.uint64(1)
+            lists.sample[at] = i
+            convert_block(blocks.values, entry, scale, lists.values, np.int64(at))
 
 
 @jit
 def _products(lists, w, a, p):
     """a[p] += x @ w[p]."""
-    capacity = lists.sample.size // lists.count.size
+    capacity = lists.sample.size // lists.end.size
     w_p, a_p = w[p], a[p]
-    for block in range(lists.count.size):
+    for block in range(lists.end.size):
         weights = block_load(w_p, block * BLOCK)
-        for entry in range(block * capacity, block * capacity + lists.count[block]):
+        for entry in range(block * capacity, np.int64(lists.end[block])):
             block_add_product(weights, lists.values, entry, a_p, lists.sample[entry])
 
 
 @jit
 def _products_of_two(lists, w, a, p):
     """a[p] += x @ w[p] and a[p + 1] += x @ w[p + 1]: lists are short, and each ends in a branch guessed wrong."""
-    capacity = lists.sample.size // lists.count.size
+    capacity = lists.sample.size // lists.end.size
     w_p, w_r, a_p, a_r = w[p], w[p + 1], a[p], a[p + 1]
-    for block in range(lists.count.size):
+    for block in range(lists.end.size):
         weights_p, weights_r = block_load(w_p, block * BLOCK), block_load(w_r, block * BLOCK)
-        for entry in range(block * capacity, block * capacity + lists.count[block]):
+        for entry in range(block * capacity, np.int64(lists.end[block])):
             i = lists.sample[entry]
             block_add_product(weights_p, lists.values, entry, a_p, i)
             block_add_product(weights_r, lists.values, entry, a_r, i)
@@ -153,12 +155,12 @@ def sparse_relu(lists, w, b, rows, a, own):
 @jit
 def _sums(lists, dz, w, p):
     """w[p] += x.T @ dz[p]."""
-    capacity = lists.sample.size // lists.count.size
+    capacity = lists.sample.size // lists.end.size
     w_p, dz_p = w[p], dz[p]
-    for block in range(lists.count.size):
-        if lists.count[block] > 0:
+    for block in range(lists.end.size):
+        if block * capacity < np.int64(lists.end[block]):
             t = block_zeros(dz_p)
-            for entry in range(block * capacity, block * capacity + lists.count[block]):
+            for entry in range(block * capacity, np.int64(lists.end[block])):
                 t = block_rank1(t, lists.values, entry, dz_p, lists.sample[entry])
             block_add_to(t, w_p, block * BLOCK)
 
@@ -166,12 +168,12 @@ def _sums(lists, dz, w, p):
 @jit
 def _sums_of_two(lists, dz, w, p):
     """w[p] += x.T @ dz[p] and w[p + 1] += x.T @ dz[p + 1]."""
-    capacity = lists.sample.size // lists.count.size
+    capacity = lists.sample.size // lists.end.size
     w_p, w_r, dz_p, dz_r = w[p], w[p + 1], dz[p], dz[p + 1]
-    for block in range(lists.count.size):
-        if lists.count[block] > 0:
+    for block in range(lists.end.size):
+        if block * capacity < np.int64(lists.end[block]):
             t, u = block_zeros(dz_p), block_zeros(dz_p)
-            for entry in range(block * capacity, block * capacity + lists.count[block]):
+            for entry in range(block * capacity, np.int64(lists.end[block])):
                 i = lists.sample[entry]
                 t = block_rank1(t, lists.values, entry, dz_p, i)
                 u = block_rank1(u, lists.values, entry, dz_r, i)

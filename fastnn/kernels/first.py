@@ -32,7 +32,7 @@ def as_panels(batch, otherwise):
 def _(data, work, x, thread):
     if isinstance(data.types[data.fields.index("x")], types.Array):
         return lambda data, work, x, thread: x
-    return lambda data, work, x, thread: Lists(work.counts[thread], work.samples[thread], work.values[thread])
+    return lambda data, work, x, thread: Lists(work.ends[thread], work.samples[thread], work.values[thread])
 
 
 @by_type(load_input)

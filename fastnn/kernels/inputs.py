@@ -55,6 +55,7 @@ def choose_input(x: np.ndarray, hidden: int, batch: int, mode: str) -> np.ndarra
     starts = np.zeros(len(x) + 1, np.int64)
     count_blocks(x, starts)
     np.cumsum(starts, out=starts)
-    index, values = np.zeros(starts[-1], np.uint32), np.zeros((starts[-1], BLOCK), x.dtype)
+    narrow = np.uint16 if blocks_of(x.shape[1]) <= 2**16 else np.uint32
+    index, values = np.zeros(starts[-1], narrow), np.zeros((starts[-1], BLOCK), x.dtype)
     cut_blocks(x, starts, index, values)
     return Blocks(starts, index, values)

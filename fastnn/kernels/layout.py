@@ -143,8 +143,8 @@ class Layout:
             aligned_zeros(at, self.dtype),
             np.array(table, np.int64),
             np.zeros((threads, rows), np.int64),
-            np.zeros((threads, blocks), np.int64),
-            np.zeros((threads, entries), np.uint32),
+            np.zeros((threads, blocks), np.uint64),
+            np.zeros((threads, entries), np.uint16),
             aligned_zeros((threads, entries, BLOCK), self.dtype),
             rows,
         )

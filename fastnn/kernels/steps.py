@@ -45,8 +45,8 @@ class Work(NamedTuple):
     buffer: np.ndarray
     table: np.ndarray  # int64 (2 + layers, 3)
     labels: np.ndarray  # int64 (threads, rows)
-    counts: np.ndarray  # int64 (threads, blocks): the three parts of each thread's `Lists`, empty for dense input
-    samples: np.ndarray  # uint32 (threads, entries)
+    ends: np.ndarray  # uint64 (threads, blocks): the three parts of each thread's `Lists`, empty for dense input
+    samples: np.ndarray  # uint16 (threads, entries)
     values: np.ndarray  # (threads, entries, BLOCK)
     rows: int  # batch rows there is room for, a multiple of the panel width
 
