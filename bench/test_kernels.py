@@ -114,7 +114,8 @@ def test_sparse_first_layer(measure, work: str, density: float, engine: str) -> 
     capacity = list_capacity(b)
     lists = Lists(
         (np.arange(k // 4) * capacity + held.sum(axis=0)).astype(np.uint64),
-        np.zeros(k // 4 * capacity, np.uint16), aligned_zeros((k // 4 * capacity, 4), np.dtype("f4"))
+        np.zeros(k // 4 * capacity, np.uint16),
+        aligned_zeros((k // 4 * capacity, 4), np.dtype("f4")),
     )
     for block in range(k // 4):
         samples = np.flatnonzero(held[:, block])

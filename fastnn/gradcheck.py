@@ -70,15 +70,18 @@ def kernel_gradient(
     from fastnn.inference import scale_of
     from fastnn.kernels.layout import Layout
     from fastnn.kernels.steps import Data, Net, Span, Work, train_steps
-    from fastnn.kernels.workers import Workers, sync_area
+    from fastnn.kernels.workers import Workers, compile_for, sync_area
 
     layout = Layout(network.sizes, np.dtype(dtype))
     target = layout.zeros()
     net = Net(layout.table(), layout.pack(parameters), target)
     data = Data(x, np.ascontiguousarray(y, np.int32), np.arange(len(x)), scale_of(x))
     work = Work(*layout.workspace(len(x), threads, sides=2))
-    with Workers(threads) as workers:  # a rate of −1 adds the gradient itself to the zeros
-        workers.run(train_steps, net, data, work, Span(0, 1, len(x), -1.0), np.zeros(2), sync=sync_area())
+    sync = sync_area()
+    call = net, data, work, Span(0, 1, len(x), -1.0), np.zeros(2)  # a rate of −1 adds the gradient itself to the zeros
+    compile_for(train_steps, *call, sync, 0, threads)
+    with Workers(threads) as workers:
+        workers.run(train_steps, *call, sync=sync)
     return layout.unpack(target)
 
 

@@ -121,6 +121,7 @@ class Forward:
 
         sizes = self._layout.sizes
         out = np.empty((len(x), sizes[-1]))
+        self.compile(x)
         net, data, work = self._call(self._layout.pack(parameters), x, len(x))
         flops_a_row = 2 * sum(k * h for k, h in zip(sizes[:-1], sizes[1:], strict=True))
         rows = max(_ROWS_A_BLOCK, int(_FLOPS_A_CALL / flops_a_row)) // _ROWS_A_BLOCK * _ROWS_A_BLOCK

@@ -13,6 +13,23 @@ import numpy as np
 Array = np.ndarray
 
 
+def shuffle(n: int, seed: int, epoch: int) -> Array:
+    """0, …, n − 1 in the order that (seed, epoch) names: Fisher and Yates with SplitMix64 (Steele et al. 2014)."""
+    golden, word = 0x9E3779B97F4A7C15, 2**64
+
+    def mix(z: int) -> int:
+        z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9 % word
+        z = (z ^ z >> 27) * 0x94D049BB133111EB % word
+        return z ^ z >> 31
+
+    state, order = mix((mix((seed + golden) % word) + epoch * golden) % word), np.arange(n)
+    for i in range(n - 1, 0, -1):
+        state = (state + golden) % word
+        j = int((mix(state) >> 11) * 2.0**-53 * (i + 1))
+        order[[i, j]] = order[[j, i]]
+    return order
+
+
 def gather(x: Array, order: Array, scale: float, dtype: type = np.float64) -> Array:
     """scale · x[order].    x (N, D) of any number type  →  (B, D)"""
     return x[order].astype(dtype) * dtype(scale)

@@ -21,6 +21,7 @@ from fastnn.kernels.blocks import Blocks
 from fastnn.kernels.host import available_threads
 from fastnn.kernels.inputs import MODES, blocks_of, choose_input
 from fastnn.kernels.layout import Layout
+from fastnn.kernels.random import shuffle
 from fastnn.kernels.steps import Data, Net, Span, Work, train_steps
 from fastnn.kernels.workers import Workers, compile_for, sync_area
 from fastnn.model import Evaluation, Model, evaluation, recipe_for
@@ -29,8 +30,7 @@ from fastnn.network import INITIALISATIONS, Network
 MOST_THREADS = 1024
 _CALL_SECONDS = 0.05  # half of what Ctrl-C may wait, for steps that take longer than the last ones
 _FIRST_CALL_FLOPS = 5e8  # before any step is timed
-_SHUFFLE = 1  # purpose of the random stream; 0 is initialisation
-_FLOPS_A_THREAD = 1.5e6  # of a step; below this a second thread costs more than it saves (bench/test_threads.py)
+_FLOPS_A_THREAD = 0.9e6  # of a step; below this a second thread costs more than it saves (bench/README.md)
 
 
 @dataclass(frozen=True)
@@ -195,6 +195,7 @@ class Training:
         call = self._call(np.zeros(1, np.int64))
         compile_for(train_steps, *call, Span(0, 0, 1, 0.0), self._totals, self._sync, 0, self.threads)
         self._forward.compile(self.dataset.train.x)
+        compile_for(shuffle, 0, 0, np.zeros(1, np.int64))
         self.compile_seconds += time.perf_counter() - begin
 
     def _call(self, order: np.ndarray) -> tuple[Net, Data, Work]:
@@ -290,8 +291,9 @@ class Training:
 
 def shuffled(examples: int, seed: int, epoch: int) -> np.ndarray:
     """The order of an epoch: a permutation of the examples, int64, that depends on (seed, epoch) alone."""
-    key = np.array([seed, _SHUFFLE], np.uint64)
-    return np.random.Generator(np.random.Philox(key=key, counter=[0, 0, 0, epoch])).permutation(examples)
+    order = np.empty(examples, np.int64)
+    shuffle(seed, epoch, order)
+    return order
 
 
 def step_flops(network: Network, batch: int) -> int:

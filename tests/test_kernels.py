@@ -9,6 +9,7 @@ import pytest
 
 from fastnn import reference
 from fastnn.kernels import blocks, dense, gather, output
+from fastnn.kernels import random as kernel_random
 from fastnn.kernels.host import SHAPE
 from fastnn.kernels.jit import kernel
 from fastnn.kernels.layout import Layout, aligned_zeros, from_panels, list_capacity, to_panels
@@ -214,6 +215,24 @@ def test_gather(features: int, kind: str, dtype: str) -> None:
     assert (x[:, 5:8] == 0).all()
 
 
+@pytest.mark.parametrize("n", [1, 2, 3, 100])
+@pytest.mark.parametrize(("seed", "epoch"), [(0, 0), (0, 1), (7, 0), (2**63 - 1, 999_999)])
+def test_shuffle(n: int, seed: int, epoch: int) -> None:
+    order = np.full(n, -1)
+    kernel_random.shuffle(seed, epoch, order)
+    assert (order == reference.shuffle(n, seed, epoch)).all()
+    assert sorted(order) == list(range(n))
+
+
+def test_shuffle_puts_every_example_everywhere_equally_often() -> None:
+    """24,000 orders of 6: each of 36 (example, place) pairs 4,000 times, within five standard deviations."""
+    counts, order = np.zeros((6, 6)), np.empty(6, np.int64)
+    for epoch in range(24_000):
+        kernel_random.shuffle(1, epoch, order)
+        counts[order, np.arange(6)] += 1
+    assert np.abs(counts - 4_000).max() < 5 * (24_000 * 5 / 36) ** 0.5
+
+
 def sparse_case(b: int, k: int, kind: str, dtype: str, zeros: float = 0.7):
     generator = np.random.default_rng([b, k])
     data = generator.integers(1, 256, (b + 9, k)).astype(kind)
@@ -281,11 +300,15 @@ TWINS = {
     "count_blocks": "gather",
     "cut_blocks": "gather",
     "transpose": "input_gradient",
+    "mix": "shuffle",
+    "stream": "shuffle",
+    "uniform": "shuffle",
+    "spread": "shuffle",
 }
 
 
 def test_every_kernel_has_a_twin() -> None:
-    for module in (dense, output, gather, blocks):
+    for module in (dense, output, gather, blocks, kernel_random):
         for name, function in vars(module).items():
             public = hasattr(function, "py_func") and not name.startswith("_")
             if public and function.py_func.__module__ == module.__name__:

@@ -11,7 +11,7 @@ from fastnn.kernels.tiles import BLOCK
 
 MODES = ("auto", "dense", "sparse")
 _SAMPLE = 1_000  # examples whose density stands for the rest
-_DENSEST = 0.5  # share of blocks up to which sparse input is the faster (bench/test_input.py)
+_DENSEST = 0.75  # share of blocks up to which sparse input is the faster (bench/README.md)
 _MOST_BYTES = 2**26  # of one thread's lists: larger ones leave the caches, and gain nothing
 
 

@@ -6,15 +6,13 @@ from typing import NamedTuple
 import numpy as np
 
 from fastnn.kernels.jit import jit, kernel
+from fastnn.kernels.random import spread, stream, uniform
 
 SIDE = 28  # pixels of a picture's side
 MIDDLE = 14.5  # where the centre of mass goes: the middle of pixel 14 (MNIST's lie at 14.0 ± 0.3)
 BOX = 20.0  # the digit fits into a square of this many pixels (MNIST)
 _PIECES = 6  # straight pieces a spline segment is drawn in
 _MOST_POINTS = 160
-_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
-_MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
-_MIX_2 = np.uint64(0x94D049BB133111EB)
 
 
 class Glyphs(NamedTuple):
@@ -27,27 +25,6 @@ class Glyphs(NamedTuple):
 
 
 @jit
-def _mix(z):
-    """The finaliser of SplitMix64 (Steele, Lea, Flood 2014): a bijection of 64 bits."""
-    z = (z ^ (z >> np.uint64(30))) * _MIX_1
-    z = (z ^ (z >> np.uint64(27))) * _MIX_2
-    return z ^ (z >> np.uint64(31))
-
-
-@jit
-def _uniform(state):
-    """A number in [0, 1)."""
-    state[0] += _GOLDEN
-    return float(_mix(state[0]) >> np.uint64(11)) * 2.0**-53
-
-
-@jit
-def _spread(state):
-    """A number in (-1, 1), bell-shaped, standard deviation 1/3."""
-    return (_uniform(state) + _uniform(state) + _uniform(state)) * (2 / 3) - 1
-
-
-@jit
 def _spline(a, b, c, d, t):
     """Catmull-Rom: the curve from b to c whose slope at b is that of a to c, and at c that of b to d."""
     return b + 0.5 * t * ((c - a) + t * (2 * a - 5 * b + 4 * c - d + t * (3 * (b - c) + d - a)))
@@ -56,20 +33,20 @@ def _spline(a, b, c, d, t):
 @jit
 def _bend(glyphs, first, last, state, bent):
     """Control points `first` to `last`, moved: each at random, then all by one warp, slant, aspect, rotation."""
-    aspect = 0.88 + 0.4 * _spread(state)
-    slant = 0.2 + 1.2 * _spread(state)
-    angle = 0.35 * _spread(state)
-    wobble = 0.1 + 0.2 * _uniform(state)
-    warp_x, warp_y = 0.22 * _spread(state), 0.22 * _spread(state)
-    phase_x, phase_y = 6.2832 * _uniform(state), 6.2832 * _uniform(state)
-    taper = 0.6 * _spread(state)
+    aspect = 0.88 + 0.4 * spread(state)
+    slant = 0.2 + 1.2 * spread(state)
+    angle = 0.35 * spread(state)
+    wobble = 0.1 + 0.2 * uniform(state)
+    warp_x, warp_y = 0.22 * spread(state), 0.22 * spread(state)
+    phase_x, phase_y = 6.2832 * uniform(state), 6.2832 * uniform(state)
+    taper = 0.6 * spread(state)
     cos, sin = math.cos(angle), math.sin(angle)
     x, y = 0.0, 0.0
     for at in range(first, last):
         corner = at > first and (glyphs.points[at] == glyphs.points[at - 1]).all()
         if not corner:
-            x = glyphs.points[at, 0] - 0.5 + wobble * _spread(state)
-            y = glyphs.points[at, 1] - 0.5 + wobble * _spread(state)
+            x = glyphs.points[at, 0] - 0.5 + wobble * spread(state)
+            y = glyphs.points[at, 1] - 0.5 + wobble * spread(state)
         u = x * (1 + taper * y) + warp_x * math.sin(4.5 * y + phase_x)
         v = y + warp_y * math.sin(4.5 * x + phase_y)
         u = u * aspect - slant * v
@@ -148,17 +125,17 @@ def draw_digits(glyphs, seed, first, x, y, sync, thread, threads):
     bent = np.empty((_MOST_POINTS, 2))
     path = np.empty((_MOST_POINTS * _PIECES, 3))
     for i in range(thread, x.shape[0], threads):
-        state[0] = _mix(_mix(np.uint64(seed)) + np.uint64(first + i) * _GOLDEN)
-        digit = int(_uniform(state) * 10)
+        state[0] = stream(seed, first + i)
+        digit = int(uniform(state) * 10)
         forms = glyphs.digits[digit + 1] - glyphs.digits[digit]
-        form = glyphs.digits[digit] + int(_uniform(state) * forms)
+        form = glyphs.digits[digit] + int(uniform(state) * forms)
         points = glyphs.strokes[glyphs.forms[form]], glyphs.strokes[glyphs.forms[form + 1]]
         _bend(glyphs, points[0], points[1], state, bent)
         n = _trace(glyphs, form, bent, path)
-        pen = 1.0 + 0.75 * _spread(state)
+        pen = 1.0 + 0.75 * spread(state)
         _place(path, n, pen)
-        softness = 0.5 + 0.5 * _uniform(state)
-        ink = 255.0 - 40.0 * _uniform(state) * _uniform(state)
+        softness = 0.5 + 0.5 * uniform(state)
+        ink = 255.0 - 40.0 * uniform(state) * uniform(state)
         _draw(path, n, pen, softness, ink, x[i].reshape(SIDE, SIDE))
         y[i] = digit
     return x.shape[0]

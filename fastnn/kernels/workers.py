@@ -149,10 +149,9 @@ class Workers:
     def run(self, kernel: Callable[..., int], *args: Any, sync: np.ndarray) -> int:
         """Call ``kernel(*args, sync, thread, threads)`` on every thread; the result of thread 0.
 
-        An exception in one thread frees the others and is raised here.
+        Compile it with `compile_for` beforehand. An exception in one thread frees the others and is raised here.
         """
         sync[:] = 0
-        compile_for(kernel, *args, sync, 0, self.threads)
 
         def one(thread: int) -> int:
             try:

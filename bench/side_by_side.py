@@ -1,17 +1,18 @@
-"""Epochs of fastnn and of PyTorch in turn, each in a process of its own, on the same threads.
+"""Epochs of fastnn, of the NumPy loop and of PyTorch in turn, each in a process of its own, on the same threads.
 
-PyTorch is no dependency of fastnn: give the Python of an environment that has it::
+PyTorch is no dependency of fastnn: give the Python of an environment that has it, or leave it out::
 
-    python bench/against_torch.py /path/to/torch-env/bin/python [--threads 2] [--rounds 3]
+    python bench/side_by_side.py [--torch /path/to/torch-env/bin/python] [--threads 2] [--rounds 3]
 
-Both sides: MNIST, float32, plain SGD, exact batches, a new shuffle each epoch; PyTorch eager with the data preloaded
-as float32 tensors. The minimum of all epochs counts. Beside it the loss after the same number of epochs.
+All sides: MNIST, float32, plain SGD, exact batches, a new shuffle each epoch. NumPy is `fastnn.reference`, PyTorch is
+eager; both have the data preloaded as float32. The minimum of all epochs counts, ratios are to fastnn's.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -70,9 +71,32 @@ for line in sys.stdin:
 """
 
 
+NUMPY = """
+import json, sys, time
+import numpy as np
+from fastnn.bench import numpy_epoch
+from fastnn.training import from_arrays
+file = np.load(sys.argv[1])
+data = from_arrays(file["x"], file["y"])
+for line in sys.stdin:
+    sizes, batch, epochs, rate = json.loads(line)
+    epoch, seconds = numpy_epoch(data, tuple(sizes), batch, rate), []
+    for _ in range(epochs):
+        begin = time.perf_counter()
+        total, _ = epoch()
+        seconds.append(time.perf_counter() - begin)
+    print(json.dumps({"seconds": min(seconds), "loss": total / len(file["y"])}), flush=True)
+"""
+
+
 def start(python: str, script: str, data: Path, threads: int) -> subprocess.Popen[str]:
+    # PyTorch sets its own number; a passive OpenMP wait policy made it three times slower, so none is set
     return subprocess.Popen(
-        [python, "-c", script, str(data), str(threads)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [python, "-c", script, str(data), str(threads)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OPENBLAS_NUM_THREADS": str(threads)},
     )
 
 
@@ -93,7 +117,7 @@ def main() -> None:
     from fastnn import load_data
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("python", help="Python of an environment with torch")
+    parser.add_argument("--torch", help="Python of an environment with torch")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
@@ -101,23 +125,20 @@ def main() -> None:
         data = Path(folder) / "mnist.npz"
         train = load_data("mnist").train
         np.savez(data, x=train.x, y=train.y)
-        sides = {
-            "torch": start(options.python, TORCH, data, options.threads),
-            "fastnn": start(sys.executable, FASTNN, data, options.threads),
-        }
-        print("| layers, batch | torch | fastnn | ratio | loss torch | loss fastnn |\n|---|---|---|---|---|---|")
+        scripts = {"fastnn": (sys.executable, FASTNN), "NumPy": (sys.executable, NUMPY)}
+        if options.torch:
+            scripts["PyTorch"] = (options.torch, TORCH)
+        sides = {name: start(python, script, data, options.threads) for name, (python, script) in scripts.items()}
+        print(f"| layers, batch | {' | '.join(sides)} | loss: {', '.join(sides)} |\n|---|{'---|' * (len(sides) + 1)}")
         for sizes, batch, epochs in SHAPES:
             found: dict[str, list[dict[str, Any]]] = {name: [] for name in sides}
             for _ in range(options.rounds):
                 for name, process in sides.items():
                     found[name].append(ask(process, (sizes, batch, epochs, RATE)))
             best = {name: min(answer["seconds"] for answer in answers) for name, answers in found.items()}
-            loss = {name: answers[-1]["loss"] for name, answers in found.items()}
-            print(
-                f"| {'-'.join(map(str, sizes))}, {batch} | {best['torch']:.3f} s | {best['fastnn']:.4f} s "
-                f"| {best['torch'] / best['fastnn']:.1f} | {loss['torch']:.3f} | {loss['fastnn']:.3f} |",
-                flush=True,
-            )
+            cells = [f"{seconds:.3f} s ({seconds / best['fastnn']:.1f}x)" for seconds in best.values()]
+            losses = ", ".join(f"{answers[0]['loss']:.3f}" for answers in found.values())
+            print(f"| {'-'.join(map(str, sizes))}, {batch} | {' | '.join(cells)} | {losses} |", flush=True)
         for process in sides.values():
             assert process.stdin
             process.stdin.close()
