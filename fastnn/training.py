@@ -25,7 +25,7 @@ from fastnn.kernels.random import shuffle
 from fastnn.kernels.steps import Data, Net, Span, Work, train_steps
 from fastnn.kernels.workers import Workers, compile_for, sync_area
 from fastnn.model import Evaluation, Model, evaluation, recipe_for
-from fastnn.network import INITIALISATIONS, Network
+from fastnn.network import INITIALISATIONS, MAX_UNITS, Network
 
 MOST_THREADS = 1024
 _CALL_SECONDS = 0.05  # half of what Ctrl-C may wait, for steps that take longer than the last ones
@@ -75,6 +75,8 @@ class Settings:
     input: str = "auto"
 
     def __post_init__(self) -> None:
+        for units in self.hidden:
+            _require_whole("--hidden", units, 1, MAX_UNITS)
         _require_whole("--epochs", self.epochs, 1, 1_000_000)
         _require_whole("--batch-size", self.batch_size, 1, 65_536)
         _require_whole("--seed", self.seed, 0, 2**63 - 1)
@@ -311,7 +313,7 @@ def best_threads(network: Network, batch: int, width: int) -> int:
 
 def train(
     data: Dataset | str | tuple[np.ndarray, np.ndarray] = "auto",
-    hidden: Sequence[int] = Settings.hidden,
+    hidden: Sequence[int] | int = Settings.hidden,
     epochs: int = Settings.epochs,
     batch_size: int = Settings.batch_size,
     learning_rate: float = Settings.learning_rate,
@@ -349,7 +351,8 @@ def train(
         data = from_arrays(*data)
     elif not isinstance(data, Dataset):
         data = load_data(data)
-    settings = Settings(tuple(hidden), epochs, batch_size, learning_rate, learning_rate_decay, seed, threads)
+    hidden = (hidden,) if isinstance(hidden, int) else tuple(hidden)
+    settings = Settings(hidden, epochs, batch_size, learning_rate, learning_rate_decay, seed, threads)
     run = Training(data, settings)
     try:
         for epoch in run:

@@ -22,9 +22,10 @@ from fastnn.errors import ImageError
 from fastnn.images import BOX, SIDE, decode, find_images, prepare_digit, prepare_plain, read
 
 DIGITS, LABELS = draw(200, seed=5)
+CLEAR = int(np.argsort(DIGITS.sum(axis=1))[150])  # one with a pen thick enough for a picture of one bit
 
 
-def picture(i: int = 0, side: int = 200, dark: bool = True) -> Image.Image:
+def picture(i: int = CLEAR, side: int = 200, dark: bool = True) -> Image.Image:
     """A digit, enlarged: dark ink on white paper, or light on black."""
     pixels = DIGITS[i].reshape(28, 28)
     return Image.fromarray(255 - pixels if dark else pixels).resize((side, side), Image.Resampling.BICUBIC)
@@ -259,7 +260,7 @@ def test_a_photo_of_50_megapixels_is_read() -> None:
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF", "BMP", "WEBP"])
 def test_mutated_pictures_are_read_or_refused(kind: str) -> None:
-    good = saved(picture(0, 40).convert("RGB"), kind)
+    good = saved(picture(CLEAR, 40).convert("RGB"), kind)
     generator = random.Random(0)
     for _ in range(400):
         bad = bytearray(good)

@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from fastnn import reference
 from fastnn.datasets import Dataset
 from fastnn.errors import DataError, DivergedError, UsageError
 from fastnn.kernels.steps import predict_logits, train_steps
+from fastnn.network import Network
 from fastnn.training import Progress, Settings, Training, best_threads, from_arrays, shuffled
 
 
@@ -139,6 +141,8 @@ def test_divergence_after_a_good_epoch_keeps_that_epoch(small: Dataset) -> None:
     ("settings", "message"),
     [
         ({"epochs": 0}, "--epochs 0: expected a whole number from 1"),
+        ({"hidden": (8, 0)}, "--hidden 0: expected a whole number from 1 to 1,048,576"),
+        ({"hidden": (8, 2.5)}, "--hidden 2.5"),
         ({"batch_size": 0}, "--batch-size 0"),
         ({"batch_size": 70_000}, "65,536"),
         ({"learning_rate": 0.0}, "--lr 0.0: expected a number above 0"),
@@ -157,9 +161,11 @@ def test_settings_out_of_range(settings: dict[str, object], message: str) -> Non
 
 
 def test_networks_out_of_range(small: Dataset) -> None:
-    for hidden, message in (((0,), "0 units"), ((2**21,), "units"), ((2**20, 2**20), "parameters")):
+    for hidden, message in (((2**21,), "--hidden"), ((2**20, 2**20), "parameters")):
         with pytest.raises(UsageError, match=message):
             run_of(small, hidden=hidden)
+    with pytest.raises(UsageError, match="0 units"):
+        Network.mlp(5, (0,), 2)
     with pytest.raises(UsageError, match="needs a hidden layer"):
         run_of(small, hidden=(), input="sparse")
 
@@ -314,9 +320,29 @@ print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
     assert done.stdout.strip() == "0"
 
 
-def test_threads_are_few_for_small_work() -> None:
-    from fastnn.network import Network
+@pytest.mark.parametrize("mode", ["dense", "sparse"])
+def test_extreme_features_train_or_stop_clearly(mode: str) -> None:
+    base = make_dataset(90, 6, 3)
+    for x in (base.train.x * np.float32(1e37), np.ones_like(base.train.x), np.zeros_like(base.train.x)):
+        run = run_of(from_arrays(x, base.train.y), epochs=2, input=mode)
+        try:
+            list(run)
+        except DivergedError:
+            assert np.abs(x).max() > 1e30
+        assert all(np.isfinite(p).all() for p in run.model().parameters)
 
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="counts open files in /proc")
+def test_a_hundred_runs_leave_no_threads_and_no_files(small: Dataset) -> None:
+    fastnn.train(small, (70,), epochs=1, threads=2)
+    before = threading.active_count(), len(list(Path("/proc/self/fd").iterdir()))
+    for _ in range(100):
+        model = fastnn.train(small, 70, epochs=1, threads=2)
+        model.predict(small.train.x, engine="kernels", threads=2)
+    assert (threading.active_count(), len(list(Path("/proc/self/fd").iterdir()))) == before
+
+
+def test_threads_are_few_for_small_work() -> None:
     tiny, large = Network.mlp(20, (16,), 2), Network.mlp(784, (2048, 2048), 10)
     assert best_threads(tiny, 16, 32) == 1
     assert best_threads(large, 256, 32) >= best_threads(tiny, 16, 32)

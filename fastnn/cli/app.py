@@ -12,7 +12,7 @@ import typer
 
 from fastnn.cli import display
 from fastnn.cli.display import note, say
-from fastnn.errors import FastnnError, QualityError, RunError, UsageError, printable
+from fastnn.errors import DivergedError, FastnnError, QualityError, RunError, UsageError, printable
 
 if TYPE_CHECKING:
     from fastnn.datasets.base import Dataset
@@ -115,7 +115,7 @@ def train(
     With no options: 784-128-10 on MNIST, or on drawn digits where there is no MNIST. Ctrl-C saves what was learned.
     """
     from fastnn import datasets
-    from fastnn.cli.main import listen_for_termination
+    from fastnn.cli.main import Terminated, listen_for_termination
     from fastnn.training import Settings, Training
 
     settings = Settings(_hidden(hidden), epochs, batch_size, lr, lr_decay, seed, threads, init, input_mode)
@@ -128,10 +128,10 @@ def train(
     listen_for_termination()
     try:
         _train(run, reporter, out, as_json, quiet)
-    except FastnnError as error:  # diverged: the weights are those before the epoch that did
-        _save_what_is_there(run, out, f"{error}.")
+    except DivergedError:  # the weights are those before the epoch that did
+        _save_what_is_there(run, out, "diverged;")
         raise
-    except BaseException:  # Ctrl-C or SIGTERM, between two calls of a kernel
+    except (KeyboardInterrupt, Terminated):  # between two calls of a kernel
         _save_what_is_there(run, out, "interrupted;")
         raise
     finally:
@@ -142,7 +142,7 @@ def _save_what_is_there(run: Training, out: Path, why: str) -> None:
     """Keep what was learned, if anything was."""
     if run.history:
         run.model().save(out)
-        note(f"{why} The weights after {len(run.history)} whole epochs or more are saved in {printable(out)}")
+        note(f"{why} what was learned in {len(run.history)} epochs is saved in {printable(out)}")
 
 
 def _train(run: Training, reporter: display.Reporter, out: Path, as_json: bool, quiet: bool) -> None:

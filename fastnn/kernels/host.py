@@ -42,7 +42,7 @@ class TileShape:
         return self.vectors * self.lanes(itemsize)
 
 
-# 8 x 2 vectors reach 98 % of the peak with AVX-512 and leave 16 of its 32 registers for operands; a panel is then
+# 8 x 2 vectors reach 94 to 99 % of the peak with AVX-512 and leave 16 of its 32 registers for operands; a panel is then
 # 32 columns, narrow enough to divide a hidden layer of 128 among 4 threads (bench/README.md).
 _ROWS_AND_VECTORS = {16: (8, 2), 8: (4, 2), 4: (4, 2)}
 
