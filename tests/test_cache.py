@@ -7,6 +7,7 @@ import random
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -133,6 +134,19 @@ def test_any_flipped_bit_is_caught_before_it_can_run(tmp_path: Path) -> None:
             assert not path.exists()
     finally:
         del os.environ["FASTNN_CACHE_DIR"]
+
+
+def test_machine_code_of_old_versions_is_forgotten(tmp_path: Path) -> None:
+    for name, days in (("old", 100), ("recent", 10)):
+        folder = tmp_path / "kernels" / name
+        folder.mkdir(parents=True, mode=0o700)
+        (folder / "x.bin").write_bytes(b"x")
+        then = time.time() - days * 24 * 3600
+        os.utime(folder, (then, then))
+    (tmp_path / "kernels").chmod(0o700)
+    run_script(ROOT, tmp_path)
+    assert not (tmp_path / "kernels" / "old").exists()
+    assert (tmp_path / "kernels" / "recent" / "x.bin").exists()
 
 
 def test_processes_that_compile_at_once_all_succeed(tmp_path: Path) -> None:

@@ -300,6 +300,7 @@ TWINS = {
     "count_blocks": "gather",
     "cut_blocks": "gather",
     "transpose": "input_gradient",
+    "bias_gradient": "weight_gradient",
     "mix": "shuffle",
     "stream": "shuffle",
     "uniform": "shuffle",

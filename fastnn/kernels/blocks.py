@@ -10,12 +10,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fastnn.kernels.dense import ROWS
+from fastnn.kernels.dense import ROWS, bias_gradient
 from fastnn.kernels.jit import jit, kernel
 from fastnn.kernels.tiles import (
     BLOCK,
-    add,
-    add_row_sums,
     block_add_product,
     block_add_to,
     block_load,
@@ -28,7 +26,6 @@ from fastnn.kernels.tiles import (
     prefetch,
     relu,
     store,
-    zeros,
 )
 
 
@@ -192,9 +189,4 @@ def sparse_weight_gradient(lists, dz, rows, w, b, own):
         _sums_of_two(lists, dz, w, p)
     if (own[1] - own[0]) % 2 == 1:
         _sums(lists, dz, w, own[1] - 1)
-    for p in range(own[0], own[1]):
-        dz_p = dz[p]
-        t = zeros(dz_p)
-        for i in range(0, rows, ROWS):
-            t = add(t, load(dz_p, i))
-        add_row_sums(t, b, p)
+    bias_gradient(dz, rows, b, own)

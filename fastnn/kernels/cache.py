@@ -11,9 +11,11 @@ from __future__ import annotations
 import hashlib
 import os
 import pickle
+import shutil
 import stat
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -30,6 +32,7 @@ from numba.core.serialize import dumps
 from fastnn.kernels.host import SHAPE
 
 _HASH_BYTES = 32
+_OLD = 90 * 24 * 3600  # seconds
 
 
 @cache
@@ -70,6 +73,13 @@ def folder_problem(folder: Path) -> str | None:
     except (OSError, RuntimeError) as error:
         return f"{folder} can't be made or read ({error})"
     return None if os.access(folder, os.W_OK) else f"{folder} can't be written"
+
+
+def _forget_old(folder: Path) -> None:
+    """Remove the machine code of other versions that was written long ago."""
+    for other in folder.parent.iterdir():
+        if other != folder and time.time() - other.stat().st_mtime > _OLD:
+            shutil.rmtree(other, ignore_errors=True)
 
 
 class _Serializer(CompileResultCacheImpl):  # type: ignore[misc]
@@ -139,6 +149,7 @@ class KernelCache(_Cache):  # type: ignore[misc]
                 temporary = Path(file.name)
                 file.write(hashlib.sha256(payload).digest() + payload)
             os.replace(temporary, path)
+            _forget_old(path.parent)
         except OSError:
             if temporary is not None:
                 try:

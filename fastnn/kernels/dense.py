@@ -80,6 +80,17 @@ def input_gradient(dz, w, a, h_size, rows, scratch, dx, own):
 
 
 @jit
+def bias_gradient(dz, rows, b, own):
+    """b += Σ_i dz[i].    dz (H/W, B, W)   →  b (H/W, W) added to"""
+    for p in range(own[0], own[1]):
+        dz_p = dz[p]
+        t = zeros(dz_p)
+        for i in range(0, rows, ROWS):
+            t = add(t, load(dz_p, i))
+        add_row_sums(t, b, p)
+
+
+@jit
 def weight_gradient(x, dz, k_size, rows, w, b, own):
     """w += x.T @ dz,  b += Σ_i dz[i].    x (K/W, B, W)   dz (H/W, B, W)   →  w (H/W, K, W), b (H/W, W) added to
 
@@ -99,7 +110,4 @@ def weight_gradient(x, dz, k_size, rows, w, b, own):
                     for i in range(i0, i1):
                         t = rank1_transposed(t, x_q, i, k, dz_p, i)
                     store(add(load(w_p, q * width + k), t), w_p, q * width + k)
-            t = zeros(dz_p)
-            for i in range(i0, i1, ROWS):
-                t = add(t, load(dz_p, i))
-            add_row_sums(t, b, p)
+    bias_gradient(dz, rows, b, own)

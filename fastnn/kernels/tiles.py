@@ -115,32 +115,29 @@ def _accumulate(emit, tile, x_base, x_step, w_vectors):
     return emit.pack(total)
 
 
-@intrinsic
-def rank1(typingctx, tile, x, i, k, w, j):
-    """t[r, :] += x[i + r, k] · w[j, :]      for every row r of the tile."""
+def _rank1(tile, x, w, row_step):
+    """Signature and code of a rank-1 update, whose elements of x lie `row_step(emit)` numbers apart."""
     _check_panel(x, w)
 
     def codegen(context, builder, signature, args):
         emit = _Emitter(context, builder, signature.args[0])
         tile, x, i, k, w, j = args
-        row = emit.row_vectors(emit.pointer(signature.args[4], w, j, j.type(0)))
-        return _accumulate(emit, tile, emit.pointer(signature.args[1], x, i, k), emit.width, row)
+        base, row = emit.pointer(signature.args[1], x, i, k), emit.pointer(signature.args[4], w, j, j.type(0))
+        return _accumulate(emit, tile, base, row_step(emit), emit.row_vectors(row))
 
     return tile(tile, x, types.intp, types.intp, w, types.intp), codegen
+
+
+@intrinsic
+def rank1(typingctx, tile, x, i, k, w, j):
+    """t[r, :] += x[i + r, k] · w[j, :]      for every row r of the tile."""
+    return _rank1(tile, x, w, lambda emit: emit.width)
 
 
 @intrinsic
 def rank1_transposed(typingctx, tile, x, i, k, w, j):
     """t[r, :] += x[i, k + r] · w[j, :]      for every row r of the tile."""
-    _check_panel(x, w)
-
-    def codegen(context, builder, signature, args):
-        emit = _Emitter(context, builder, signature.args[0])
-        tile, x, i, k, w, j = args
-        row = emit.row_vectors(emit.pointer(signature.args[4], w, j, j.type(0)))
-        return _accumulate(emit, tile, emit.pointer(signature.args[1], x, i, k), 1, row)
-
-    return tile(tile, x, types.intp, types.intp, w, types.intp), codegen
+    return _rank1(tile, x, w, lambda emit: 1)
 
 
 @intrinsic
