@@ -234,6 +234,16 @@ def test_a_whole_run_compiles_each_kernel_once(small: Dataset) -> None:
     assert (len(train_steps.signatures), len(predict_logits.signatures)) == before
 
 
+@pytest.mark.parametrize("hidden", [(), (40,), (40, 70), (70, 40, 33), (8, 8, 8, 8)])
+def test_barriers_are_as_few_as_the_net_allows(hidden: tuple[int, ...]) -> None:
+    """One a step with one hidden layer, 2L - 1 with L, and one more at the end of a call with several."""
+    run = run_of(make_dataset(203, 40, 3), hidden=hidden, epochs=1, batch_size=10, threads=2)
+    run._steps_a_call = 1_000
+    list(run)
+    wanted = 21 * max(1, 2 * len(hidden) - 1) + (len(hidden) > 1)
+    assert run._sync[0] == 2 * wanted
+
+
 def test_calls_of_kernels_stay_short() -> None:
     """A kernel can't be interrupted, so none may be long: about 50 ms is aimed at."""
     dataset = make_dataset(30_000, 300, 10)

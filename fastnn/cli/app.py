@@ -201,7 +201,9 @@ def _start_event(run: Training) -> dict[str, Any]:
 
 @app.command()
 def predict(
-    images: Annotated[list[Path], typer.Argument(help="Pictures (PNG, JPEG, BMP, GIF, WebP), or folders of them.")],
+    images: Annotated[
+        list[Path], typer.Argument(readable=False, help="Pictures (PNG, JPEG, BMP, GIF, WebP), or folders of them.")
+    ],
     weights: WeightsOption = None,
     top: Annotated[int | None, typer.Option(help="Show only the N most probable classes, for every picture.")] = None,
     as_json: JsonOption = False,

@@ -10,6 +10,7 @@ import http.client
 import ssl
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
@@ -70,7 +71,7 @@ def download(urls: Sequence[str], path: Path, sha256: str, seconds: float = 120.
             except _FAILURES as error:
                 reasons[url] = str(getattr(error, "reason", error))
         time.sleep(max(0.0, min(0.5 * 2**attempt, end - time.monotonic())))
-    listed = "; ".join(f"{url}: {reason}" for url, reason in reasons.items())
+    listed = "; ".join(f"{urllib.parse.urlsplit(url).netloc}: {reason}" for url, reason in reasons.items())
     raise RunError(f"{path.name} could not be downloaded ({listed or 'no time left'})")
 
 

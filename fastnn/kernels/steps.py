@@ -158,6 +158,7 @@ def train_steps(net, data, work, span, totals, sync, thread, threads):
     x = open_input(data, work, panels_of_x, thread)
     labels = work.labels[thread]
     k_own = share(w_out.shape[0], thread, threads)
+    full_rows = (span.batch + ROWS - 1) // ROWS * ROWS
     for step in range(span.first, span.last):
         side = step % 2
         start = step * span.batch
@@ -177,6 +178,8 @@ def train_steps(net, data, work, span, totals, sync, thread, threads):
             else:
                 if not wait(sync, threads):
                     return step
+                if layer == 1 and step > span.first:  # what the last step left to do
+                    _update(net, work, 1, 1 - side, full_rows, thread, threads)
                 dense_relu(below, w, b, net.layers[layer, 0], rows, a, own)
             below = a
         parts = _parts(net, work, side, rows)
@@ -211,7 +214,7 @@ def train_steps(net, data, work, span, totals, sync, thread, threads):
             dw, db = _layer(net, net.target, 0)
             own = share(dw.shape[0], thread, threads)
             input_weight_gradient(x, _gradients(net, work, 0), net.layers[0, 0], rows, dw, db, own)
-        if hidden > 1:
+        if hidden > 1 and step == span.last - 1:  # else the next step does it after its first wait, which saves one
             if not wait(sync, threads):
                 return step
             _update(net, work, 1, side, rows, thread, threads)
