@@ -247,7 +247,9 @@ def sparse_case(b: int, k: int, kind: str, dtype: str, zeros: float = 0.7):
         np.zeros(count, np.uint64), np.zeros(entries, np.uint16), aligned_zeros((entries, BLOCK), np.dtype(dtype))
     )
     order = generator.permutation(b + 9)
-    blocks.invert(Data(blocks.Blocks(starts, index, values), np.zeros(1, np.int32), order, 0.25), 2, b, lists)
+    cut = Data(blocks.Blocks(starts, index, values), np.zeros(1, np.int32), order, 0.25)
+    blocks.invert(cut, 9, b, lists)  # another batch: nothing of it may be left
+    blocks.invert(cut, 2, b, lists)
     return reference.gather(data, order[2 : 2 + b], 0.25).astype(dtype), lists
 
 
