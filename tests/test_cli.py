@@ -108,6 +108,23 @@ def test_quiet_says_only_the_result(tmp_path: Path) -> None:
     assert (tmp_path / "a b é.safetensors").exists()
 
 
+def test_every_option_of_train_reaches_the_run(tmp_path: Path) -> None:
+    options = "--hidden none --init glorot --lr 0.03 --lr-decay 0.5 --threads 1 --input dense --batch-size 50 -e 2"
+    done = fastnn("train", "--data", "strokes", "--json", *options.split(), cwd=tmp_path)
+    start, _, second, _ = map(json.loads, done.stdout.splitlines())
+    assert (start["layers"], start["threads"], start["batch_size"]) == ([784, 10], 1, 50)
+    assert second["learning_rate"] == pytest.approx(0.02)
+    training = load(tmp_path / "model.safetensors").metadata["training"]
+    assert (training["initialisation"], training["input"], training["hidden"]) == ("glorot", "dense", [])
+
+
+def test_bench_measures_every_line() -> None:
+    rows = list(map(json.loads, fastnn("bench", "--threads", 1, "--json").stdout.splitlines()))
+    assert len(rows) == 8
+    assert all(row["gflops"] > 0 and row["share"] > 0 for row in rows)
+    assert all(row["seconds"] > 0 and row["numpy_ratio"] > 0 for row in rows[1:])
+
+
 def test_evaluate_and_its_gate(trained: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
     arguments = ("evaluate", "--data", "strokes", "--weights", trained[0])
     found = json.loads(fastnn(*arguments, "--json").stdout)

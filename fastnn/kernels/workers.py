@@ -1,6 +1,6 @@
 """Long-lived workers: plain Python threads inside one kernel call, meeting at a barrier of our own.
 
-Launching threads for each step costs 11 to 130 µs; this barrier costs about 0.1 µs (``bench/test_workers.py``).
+Launching threads for each step costs 11 to 130 µs; this barrier costs about 0.1 µs (``bench/test_epochs.py``).
 No threading layer of Numba is involved, so none of its hazards (abort on nested use, dead forked children,
 swallowed exceptions) is either.
 """
