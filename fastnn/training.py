@@ -18,6 +18,7 @@ from fastnn.datasets.base import Dataset, checked_split
 from fastnn.errors import DivergedError, UsageError
 from fastnn.inference import Forward, scale_of
 from fastnn.kernels.blocks import Blocks
+from fastnn.kernels.clock import PHASES
 from fastnn.kernels.host import available_threads
 from fastnn.kernels.inputs import MODES, blocks_of, choose_input
 from fastnn.kernels.layout import Layout
@@ -190,6 +191,18 @@ class Training:
         self._forward = Forward(self.network, self._workers)
         self._sync, self._totals = sync_area(), np.zeros(2)
         self._steps_a_call = max(1, int(_FIRST_CALL_FLOPS / step_flops(self.network, self._batch)))
+
+    def count_phases(self) -> np.ndarray:
+        """Count from now on what each phase of a step takes; needs kernels of its own.
+
+        Returns
+        -------
+        ndarray (threads, phases + 1)
+            int64 ticks, growing while epochs run; the names are in `fastnn.kernels.clock.PHASES`.
+        """
+        clock = np.zeros((self.threads, len(PHASES) + 1), np.int64)
+        self._work = self._work._replace(clock=clock)
+        return clock
 
     def compile(self) -> None:
         """Compile the kernels that the run needs, or load them; iterating does it too."""

@@ -118,6 +118,25 @@ def test_every_option_of_train_reaches_the_run(tmp_path: Path) -> None:
     assert (training["initialisation"], training["input"], training["hidden"]) == ("glorot", "dense", [])
 
 
+def test_bench_shows_the_phases_of_a_step() -> None:
+    """They add up to the step, on each thread; a second hidden layer has phases of its own."""
+    names = {}
+    for hidden in ("32", "32,16"):
+        done = fastnn("bench", "--phases", "--hidden", hidden, "-b", 500, "-t", 2, "--json")
+        *rows, step = map(json.loads, done.stdout.splitlines())
+        names[hidden] = [row["phase"] for row in rows]
+        assert step["phase"] == "step"
+        assert sum(row["share"] for row in rows) == pytest.approx(1)
+        for thread in (0, 1):
+            parts = [row["microseconds"][thread] for row in rows]
+            assert sum(parts) == pytest.approx(step["microseconds"][thread])
+            assert min(parts) >= 0
+    assert {"hidden layers", "hidden gradients"} == set(names["32,16"]) - set(names["32"])
+    shown = fastnn("bench", "--phases", "--hidden", "32", "-b", 500, "-t", 1).stdout
+    assert "first gradient" in shown
+    assert "thread 1" not in shown
+
+
 def test_bench_measures_every_line() -> None:
     rows = list(map(json.loads, fastnn("bench", "--threads", 1, "--json").stdout.splitlines()))
     assert len(rows) == 8

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import inspect
+from types import ModuleType
 
 import numpy as np
 import pytest
 
 from fastnn import reference
-from fastnn.kernels import blocks, dense, gather, output
+from fastnn.kernels import blocks as blocks_module
+from fastnn.kernels import dense as dense_module
+from fastnn.kernels import gather as gather_module
+from fastnn.kernels import output as output_module
 from fastnn.kernels import random as kernel_random
 from fastnn.kernels.host import SHAPE
-from fastnn.kernels.jit import kernel
+from fastnn.kernels.jit import kernel, standalone
 from fastnn.kernels.layout import Layout, aligned_zeros, from_panels, list_capacity, to_panels
 from fastnn.kernels.steps import Data
 from fastnn.kernels.tiles import BLOCK
@@ -19,6 +23,22 @@ from fastnn.kernels.tiles import BLOCK
 DTYPES = ("float32", "float64")
 SIZES = [(1, 1, 1), (2, 3, 5), (8, 32, 16), (7, 31, 33), (9, 33, 31), (17, 65, 64), (64, 97, 40), (300, 19, 70)]
 W = {dtype: SHAPE.panel_width(np.dtype(dtype).itemsize) for dtype in DTYPES}
+
+
+class Callable:
+    """The functions of a module, compiled so that Python can call them."""
+
+    def __init__(self, module: ModuleType) -> None:
+        self._module = module
+
+    def __getattr__(self, name: str) -> object:
+        found = getattr(self._module, name)
+        inner = hasattr(found, "py_func") and found.targetoptions.get("no_cpython_wrapper")
+        setattr(self, name, standalone(found) if inner else found)
+        return getattr(self, name)
+
+
+blocks, dense, gather, output = map(Callable, (blocks_module, dense_module, gather_module, output_module))
 
 
 def up(n: int, multiple: int) -> int:
@@ -61,6 +81,11 @@ def output_panels(w: np.ndarray) -> np.ndarray:
 def logit_panels(z: np.ndarray) -> np.ndarray:
     """(B, C) → (B/W, C, W)."""
     return to_panels(np.ascontiguousarray(z.T), up(z.shape[1], SHAPE.rows))
+
+
+def padded(y: np.ndarray) -> np.ndarray:
+    """Labels with room for whole panels of samples; what is beyond must not count."""
+    return np.concatenate([y, np.zeros(128, y.dtype)]).astype(np.int32)
 
 
 def square(dtype: str, count: int = 1) -> np.ndarray:
@@ -150,7 +175,7 @@ def test_softmax_cross_entropy(b: int, c: int, size: float, dtype: str) -> None:
     y = np.random.default_rng(1).integers(0, c, b)
     z_p = logit_panels(z)
     dz_p = z_p * 0 + 9
-    loss, right = output.softmax_cross_entropy(z_p, y, b, c, 1 / b, square(dtype)[0], dz_p)
+    loss, right = output.softmax_cross_entropy(z_p, padded(y), b, c, 1 / b, square(dtype)[0], dz_p)
     wanted_loss, wanted_right, wanted = reference.softmax_cross_entropy(z.astype("float64"), y)
     assert loss / b == pytest.approx(wanted_loss, rel={"float32": 1e-5, "float64": 1e-12}[dtype])
     assert right == wanted_right
@@ -166,14 +191,14 @@ def test_softmax_shows_what_is_not_finite(bad: float, dtype: str) -> None:
         z = random((5, 4), dtype)
         z[row, column] = bad
         y = np.full(5, column)
-        loss, _ = output.softmax_cross_entropy(logit_panels(z), y, 5, 4, 1.0, square(dtype)[0], logit_panels(z))
+        loss, _ = output.softmax_cross_entropy(logit_panels(z), padded(y), 5, 4, 1.0, square(dtype)[0], logit_panels(z))
         assert not np.isfinite(loss)
 
 
 @kernel
 def exp_all(x, out):
     for i in range(x.size):
-        out[i] = output.exp(x[i])
+        out[i] = output_module.exp(x[i])
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-5), ("float64", 1e-14)])
@@ -185,6 +210,23 @@ def test_exp(dtype: str, tolerance: float) -> None:
     exp_all(np.array([-1e30, -np.inf, np.nan], dtype), out := np.zeros(3, dtype))
     assert (out[:2] < 1e-37).all()
     assert np.isnan(out[2])
+
+
+@kernel
+def log_all(x, out):
+    for i in range(x.size):
+        out[i] = output_module.log(x[i])
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 2e-7), ("float64", 4e-16)])
+def test_log(dtype: str, tolerance: float) -> None:
+    """Against NumPy, from 1 (where it is 0) to more classes than there can be; what is not a number stays so."""
+    x = np.concatenate([np.linspace(1, 12, 10_001), np.geomspace(1, 2e6, 10_001), [0.5, 1e-3]]).astype(dtype)
+    out = np.empty_like(x)
+    log_all(x, out)
+    np.testing.assert_allclose(out, np.log(x.astype("float64")), rtol=tolerance, atol=tolerance)
+    log_all(np.array([np.nan], dtype), out := np.zeros(1, dtype))
+    assert np.isnan(out[0])
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -297,6 +339,7 @@ TWINS = {
     "partial_logits": "logits",
     "sum_logits": "logits",
     "exp": "softmax",
+    "log": "cross_entropy",
     "gather_labels": "gather",
     "invert": "gather",
     "count_blocks": "gather",
@@ -311,7 +354,7 @@ TWINS = {
 
 
 def test_every_kernel_has_a_twin() -> None:
-    for module in (dense, output, gather, blocks, kernel_random):
+    for module in (dense_module, output_module, gather_module, blocks_module, kernel_random):
         for name, function in vars(module).items():
             public = hasattr(function, "py_func") and not name.startswith("_")
             if public and function.py_func.__module__ == module.__name__:

@@ -24,7 +24,7 @@ MAY_IMPORT = {
     "model": {"errors", "datasets", "images", "inference", "network", "weights"},
     "training": {"errors", "datasets", "inference", "kernels", "model", "network"},
     "gradcheck": {"errors", "inference", "kernels", "network", "reference"},
-    "bench": {"datasets", "kernels", "network", "reference", "training"},
+    "bench": {"datasets", "errors", "kernels", "network", "reference", "training"},
     "doctor": {"kernels"},
     "cli": {"bench", "datasets", "doctor", "errors", "gradcheck", "images", "kernels", "model", "training", "weights"},
     "__main__": {"cli"},

@@ -379,13 +379,41 @@ def doctor(as_json: JsonOption = False) -> None:
 
 
 @app.command()
-def bench(threads: ThreadsOption = None, as_json: JsonOption = False) -> None:
+def bench(
+    phases: Annotated[bool, typer.Option("--phases", help="Where the time of one training step goes.")] = False,
+    hidden: Annotated[str, typer.Option(help="Hidden layers of the step that --phases looks into.")] = "128",
+    batch_size: Annotated[int, typer.Option("--batch-size", "-b", help="Its examples.")] = 64,
+    threads: ThreadsOption = None,
+    as_json: JsonOption = False,
+) -> None:
     """How fast this machine is, and fastnn on it, beside the same work in NumPy. Takes about ten seconds."""
-    from fastnn.bench import table
+    from fastnn.training import Settings
 
-    _check_threads(threads)
+    Settings(_hidden(hidden), batch_size=batch_size, threads=threads)  # refuses what can't be
+    if phases:
+        _phases(_hidden(hidden), batch_size, threads, as_json)
+    else:
+        _table(threads, as_json)
+
+
+def _phases(hidden: tuple[int, ...], batch_size: int, threads: int | None, as_json: bool) -> None:
+    from fastnn import bench
+
+    rows = bench.phases(hidden, batch_size, threads)
+    if as_json:
+        for row in rows:
+            _print_json(vars(row))
+        return
+    header = ["phase", *(f"thread {t}, µs" for t in range(len(rows[0].microseconds))), "share"]
+    cells = [[row.phase, *(f"{us:.2f}" for us in row.microseconds), f"{row.share:.0%}"] for row in rows]
+    say(display.table(header, cells, right=range(1, len(header))))
+
+
+def _table(threads: int | None, as_json: bool) -> None:
+    from fastnn import bench
+
     rows = []
-    for row in table(threads):
+    for row in bench.table(threads):
         if as_json:
             _print_json(vars(row))
             continue

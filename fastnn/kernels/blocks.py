@@ -95,10 +95,14 @@ def invert(data, start, n, lists):
     for block in range(end.size):
         end[block] = block * capacity
     for i in range(n):
+        if start + 2 * n + i < order.size:
+            far = order[start + 2 * n + i]
+            prefetch(blocks.starts, far, far + 2)
         if start + n + i < order.size:
             ahead = order[start + n + i]
-            prefetch(blocks.index, blocks.starts[ahead], blocks.starts[ahead + 1])
-            prefetch(blocks.values, blocks.starts[ahead], blocks.starts[ahead + 1])
+            first, last = blocks.starts[ahead], blocks.starts[ahead + 1]
+            prefetch(blocks.index, first, last)
+            prefetch(blocks.values, first * BLOCK, last * BLOCK)
         row = order[start + i]
         for entry in range(blocks.starts[row], blocks.starts[row + 1]):
             block = blocks.index[np.uint64(entry)]
@@ -109,27 +113,42 @@ def invert(data, start, n, lists):
 
 
 @jit
+def _one(lists):
+    """1, as LLVM can't know, so that it leaves the loops below as they are.
+
+    Unrolled by two, each list takes one more branch that is guessed wrong: 9.6 instead of 9.0 µs a batch.
+    """
+    return np.uint64(lists.sample.strides[0] // lists.sample.itemsize)
+
+
+@jit
 def _products(lists, w, a, p):
     """a[p] += x @ w[p]."""
     capacity = lists.sample.size // lists.end.size
+    one = _one(lists)
     w_p, a_p = w[p], a[p]
     for block in range(lists.end.size):
         weights = block_load(w_p, block * BLOCK)
-        for entry in range(block * capacity, np.int64(lists.end[block])):
-            block_add_product(weights, lists.values, entry, a_p, lists.sample[entry])
+        entry, last = np.uint64(block * capacity), lists.end[block]
+        while entry < last:
+            block_add_product(weights, lists.values, np.int64(entry), a_p, lists.sample[entry])
+            entry += one
 
 
 @jit
 def _products_of_two(lists, w, a, p):
     """a[p] += x @ w[p] and a[p + 1] += x @ w[p + 1]: lists are short, and each ends in a branch guessed wrong."""
     capacity = lists.sample.size // lists.end.size
+    one = _one(lists)
     w_p, w_r, a_p, a_r = w[p], w[p + 1], a[p], a[p + 1]
     for block in range(lists.end.size):
         weights_p, weights_r = block_load(w_p, block * BLOCK), block_load(w_r, block * BLOCK)
-        for entry in range(block * capacity, np.int64(lists.end[block])):
+        entry, last = np.uint64(block * capacity), lists.end[block]
+        while entry < last:
             i = lists.sample[entry]
-            block_add_product(weights_p, lists.values, entry, a_p, i)
-            block_add_product(weights_r, lists.values, entry, a_r, i)
+            block_add_product(weights_p, lists.values, np.int64(entry), a_p, i)
+            block_add_product(weights_r, lists.values, np.int64(entry), a_r, i)
+            entry += one
 
 
 @jit
@@ -153,12 +172,15 @@ def sparse_relu(lists, w, b, rows, a, own):
 def _sums(lists, dz, w, p):
     """w[p] += x.T @ dz[p]."""
     capacity = lists.sample.size // lists.end.size
+    one = _one(lists)
     w_p, dz_p = w[p], dz[p]
     for block in range(lists.end.size):
-        if block * capacity < np.int64(lists.end[block]):
+        entry, last = np.uint64(block * capacity), lists.end[block]
+        if entry < last:
             t = block_zeros(dz_p)
-            for entry in range(block * capacity, np.int64(lists.end[block])):
-                t = block_rank1(t, lists.values, entry, dz_p, lists.sample[entry])
+            while entry < last:
+                t = block_rank1(t, lists.values, np.int64(entry), dz_p, lists.sample[entry])
+                entry += one
             block_add_to(t, w_p, block * BLOCK)
 
 
@@ -166,14 +188,17 @@ def _sums(lists, dz, w, p):
 def _sums_of_two(lists, dz, w, p):
     """w[p] += x.T @ dz[p] and w[p + 1] += x.T @ dz[p + 1]."""
     capacity = lists.sample.size // lists.end.size
+    one = _one(lists)
     w_p, w_r, dz_p, dz_r = w[p], w[p + 1], dz[p], dz[p + 1]
     for block in range(lists.end.size):
-        if block * capacity < np.int64(lists.end[block]):
+        entry, last = np.uint64(block * capacity), lists.end[block]
+        if entry < last:
             t, u = block_zeros(dz_p), block_zeros(dz_p)
-            for entry in range(block * capacity, np.int64(lists.end[block])):
+            while entry < last:
                 i = lists.sample[entry]
-                t = block_rank1(t, lists.values, entry, dz_p, i)
-                u = block_rank1(u, lists.values, entry, dz_r, i)
+                t = block_rank1(t, lists.values, np.int64(entry), dz_p, i)
+                u = block_rank1(u, lists.values, np.int64(entry), dz_r, i)
+                entry += one
             block_add_to(t, w_p, block * BLOCK)
             block_add_to(u, w_r, block * BLOCK)
 

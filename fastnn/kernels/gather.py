@@ -21,8 +21,8 @@ def gather(data, start, n, rows, x):
         for k in range(features - q * width):
             x[q, i, k] = scale * number(row[q * width + k], x)
         if start + n + i < data.order.size:
-            ahead = data.order[start + n + i]
-            prefetch(data.x, ahead, ahead + 1)
+            ahead = data.order[start + n + i] * features
+            prefetch(data.x, ahead, ahead + features)
     for q in range(x.shape[0]):
         for i in range(n, rows):
             for k in range(width):
@@ -31,6 +31,9 @@ def gather(data, start, n, rows, x):
 
 @jit
 def gather_labels(data, start, n, labels):
-    """labels[i] = data.y[order[start + i]] for i < n."""
+    """labels[i] = data.y[order[start + i]] for i < n; those of the next batch are asked for."""
     for i in range(n):
         labels[i] = data.y[data.order[start + i]]
+        if start + n + i < data.order.size:
+            ahead = data.order[start + n + i]
+            prefetch(data.y, ahead, ahead + 1)

@@ -142,7 +142,7 @@ class Layout:
         return (
             aligned_zeros(at, self.dtype),
             np.array(table, np.int64),
-            np.zeros((threads, rows), np.int64),
+            np.zeros((threads, rows), np.int32),
             np.zeros((threads, blocks), np.uint64),
             np.zeros((threads, entries), np.uint16),
             aligned_zeros((threads, entries, BLOCK), self.dtype),

@@ -11,6 +11,7 @@ from fastnn.kernels.dense import ROWS, transpose
 from fastnn.kernels.jit import jit
 from fastnn.kernels.tiles import (
     add,
+    exponent,
     load,
     nearest,
     number,
@@ -24,6 +25,7 @@ from fastnn.kernels.tiles import (
 
 _LOWEST = -87.0  # exp(-87) = 1.6e-38, the smallest normal float32
 _TERMS = 13  # of the Taylor series on |r| ≤ ln(2)/2: the next one is 4e-18
+_ODD_TERMS = 11  # of the series of atanh on |s| ≤ 0.172: the next one is 1e-19
 
 
 @jit
@@ -80,38 +82,48 @@ def exp(x):
 
 
 @jit
+def log(x):
+    """The natural logarithm of a positive normal x, NaN for NaN; vectorised like `exp`."""
+    n = exponent(x * number(math.sqrt(2), x))
+    m = x * power_of_two(-n)  # sqrt(1/2) ≤ m < sqrt(2)
+    s = (m - number(1, x)) / (m + number(1, x))  # log m = 2 · atanh s = 2 · (s + s³/3 + s⁵/5 + …)
+    p = number(0, x)
+    for term in range(2 * _ODD_TERMS - 1, 0, -2):
+        p = p * s * s + number(2 / term, x)
+    return p * s + n * number(math.log(2), x) if x >= number(0, x) else x
+
+
+@jit
 def softmax_cross_entropy(z, y, n, classes, scale, scratch, dz):
     """dz = scale · (softmax(z) − onehot(y)); returns Σ_i −log softmax(z)[y_i, i] and how many are right.
 
-    z (B/W, C, W)   y (n,)   scratch (≥ 2, W)   →  dz (B/W, C, W) overwritten, 0 for samples n and beyond
+    z (B/W, C, W)   y (≥ B,)   scratch (≥ 3, W)   →  dz (B/W, C, W) overwritten, 0 for samples n and beyond
     """
     width = z.shape[2]
     loss, correct = 0.0, 0
-    top, total = scratch[0], scratch[1]
+    top, total, right = scratch[0], scratch[1], scratch[2]  # right: the logit of the right class
     for s in range((n + width - 1) // width):
-        z_s, dz_s = z[s], dz[s]
+        z_s, dz_s, first = z[s], dz[s], s * width
         for i in range(width):
-            top[i] = z_s[0, i]
-            total[i] = 0
+            top[i], right[i], total[i] = z_s[0, i], z_s[0, i], 0
         for c in range(1, classes):
             for i in range(width):
                 top[i] = z_s[c, i] if z_s[c, i] > top[i] else top[i]
+                right[i] = z_s[c, i] if y[first + i] == c else right[i]
         for c in range(classes):
             for i in range(width):
                 e = exp(z_s[c, i] - top[i])
                 dz_s[c, i] = e
                 total[i] += e
-        samples = min(width, n - s * width)
-        for i in range(samples):
-            label = y[s * width + i]
-            loss += math.log(total[i]) + (top[i] - z_s[label, i])
-            correct += z_s[label, i] >= top[i]
+        samples = min(width, n - first)
+        for i in range(width):
+            loss += log(total[i]) + (top[i] - right[i]) if i < samples else number(0, z)
+            correct += i < samples and right[i] >= top[i]
             total[i] = number(scale, z) / total[i]
         for c in range(classes):
             for i in range(width):
-                dz_s[c, i] = dz_s[c, i] * total[i] if i < samples else number(0, z)
-        for i in range(samples):
-            dz_s[y[s * width + i], i] -= number(scale, z)
+                hit = number(scale, z) if y[first + i] == c else number(0, z)
+                dz_s[c, i] = dz_s[c, i] * total[i] - hit if i < samples else number(0, z)
     return loss, correct
 
 

@@ -5,7 +5,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from fastnn.kernels import clock as phase
 from fastnn.kernels.blocks import Blocks
+from fastnn.kernels.clock import mark
 from fastnn.kernels.dense import PANEL_BLOCK, ROWS, dense_relu, input_gradient, weight_gradient
 from fastnn.kernels.first import as_panels, input_relu, input_weight_gradient, load_input, open_input
 from fastnn.kernels.gather import gather, gather_labels
@@ -44,11 +46,12 @@ class Work(NamedTuple):
 
     buffer: np.ndarray
     table: np.ndarray  # int64 (2 + layers, 3)
-    labels: np.ndarray  # int64 (threads, rows)
+    labels: np.ndarray  # int32 (threads, rows)
     ends: np.ndarray  # uint64 (threads, blocks): the three parts of each thread's `Lists`, empty for dense input
     samples: np.ndarray  # uint16 (threads, entries)
     values: np.ndarray  # (threads, entries, BLOCK)
     rows: int  # batch rows there is room for, a multiple of the panel width
+    clock: np.ndarray | None = None  # int64 (threads, phases + 1): ticks spent on each, and the last mark
 
 
 class Span(NamedTuple):
@@ -166,6 +169,7 @@ def train_steps(net, data, work, span, totals, sync, thread, threads):
         rows = (n + ROWS - 1) // ROWS * ROWS
         load_input(data, start, n, rows, x)
         gather_labels(data, start, n, labels)
+        mark(work.clock, thread, phase.INPUT)
 
         # forward; a wait stands wherever the next line reads what other threads have written
         below = as_panels(x, panels_of_x)
@@ -175,24 +179,31 @@ def train_steps(net, data, work, span, totals, sync, thread, threads):
             own = share(a.shape[0], thread, threads)
             if layer == 0:
                 input_relu(x, w, b, net.layers[0, 0], rows, a, own)
+                mark(work.clock, thread, phase.FIRST)
             else:
                 if not wait(sync, threads):
                     return step
+                mark(work.clock, thread, phase.WAITING)
                 if layer == 1 and step > span.first:  # what the last step left to do
                     _update(net, work, 1, 1 - side, full_rows, thread, threads)
                 dense_relu(below, w, b, net.layers[layer, 0], rows, a, own)
+                mark(work.clock, thread, phase.HIDDEN)
             below = a
         parts = _parts(net, work, side, rows)
         partial_logits(below, w_out, b_out, k_size, rows, scratch[0], parts, k_own)
+        mark(work.clock, thread, phase.OUTPUT)
         if not wait(sync, threads):
             return step
+        mark(work.clock, thread, phase.WAITING)
         sum_logits(parts, w_out.shape[0], rows, z)
+        mark(work.clock, thread, phase.OUTPUT)
         loss, correct = softmax_cross_entropy(z, labels, n, classes, -span.rate / n, scratch[0], dz)
         if not math.isfinite(loss):  # the same on every thread, so none is left waiting
             return step
         if thread == 0:
             totals[0] += loss
             totals[1] += correct
+        mark(work.clock, thread, phase.SOFTMAX)
 
         # backward; the weights of a layer change once every thread has taken its input gradient through them
         if hidden > 0:
@@ -200,9 +211,11 @@ def train_steps(net, data, work, span, totals, sync, thread, threads):
         output_weight_gradient(below, dz, n, dw_out, k_own)
         if k_own[0] == 0 and k_own[1] > 0:
             output_bias_gradient(dz, n, classes, db_out)
+        mark(work.clock, thread, phase.OUTPUT_BACK)
         for layer in range(hidden - 1, 0, -1):
             if not wait(sync, threads):
                 return step
+            mark(work.clock, thread, phase.WAITING)
             if layer < hidden - 1:
                 _update(net, work, layer + 1, side, rows, thread, threads)
             w, b = _layer(net, net.parameters, layer)
@@ -210,10 +223,12 @@ def train_steps(net, data, work, span, totals, sync, thread, threads):
             da = _gradients(net, work, layer - 1)
             own = share(a.shape[0], thread, threads)
             input_gradient(_gradients(net, work, layer), w, a, net.layers[layer, 1], rows, scratch, da, own)
+            mark(work.clock, thread, phase.HIDDEN_BACK)
         if hidden > 0:
             dw, db = _layer(net, net.target, 0)
             own = share(dw.shape[0], thread, threads)
             input_weight_gradient(x, _gradients(net, work, 0), net.layers[0, 0], rows, dw, db, own)
+            mark(work.clock, thread, phase.FIRST_BACK)
         if hidden > 1 and step == span.last - 1:  # else the next step does it after its first wait, which saves one
             if not wait(sync, threads):
                 return step

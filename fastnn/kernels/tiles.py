@@ -86,6 +86,22 @@ class _Emitter:
         mask = ir.Constant(ir.VectorType(ir.IntType(32), self.tile.lanes), [0] * self.tile.lanes)
         return self.builder.shuffle_vector(self.builder.insert_element(undefined, value, zero), undefined, mask)
 
+    def spread(self, scalar, lanes):
+        """A vector of `lanes` times the same number."""
+        kind = ir.VectorType(scalar.type, lanes)
+        first = self.builder.insert_element(ir.Constant(kind, ir.Undefined), scalar, ir.IntType(32)(0))
+        mask = ir.Constant(ir.VectorType(ir.IntType(32), lanes), [0] * lanes)
+        return self.builder.shuffle_vector(first, ir.Constant(kind, ir.Undefined), mask)
+
+    def to_floats(self, values, dtype):
+        """A vector of uint8, float32 or float64 as one of the tile's type."""
+        floats = ir.VectorType(self.scalar, values.type.count)
+        if isinstance(dtype, types.Integer):
+            return self.builder.uitofp(values, floats)
+        if dtype == self.tile.dtype:
+            return values
+        return self.builder.fptrunc(values, floats) if dtype == types.float64 else self.builder.fpext(values, floats)
+
     def fma(self, a, b, c):
         name = f"llvm.fmuladd.v{self.tile.lanes}f{self.tile.dtype.bitwidth}"
         kind = ir.FunctionType(self.vector, [self.vector] * 3)
@@ -368,19 +384,11 @@ def convert_block(typingctx, source, i, scale, target, m):
         source_type, _, _, target_type, _ = signature.args
         source, i, scale, target, m = args
         emit = _Emitter(context, builder, Tile(target_type.dtype))
-        floats, size = ir.VectorType(emit.scalar, BLOCK), source_type.dtype.bitwidth // 8
         held = ir.VectorType(context.get_value_type(source_type.dtype), BLOCK)
         address = builder.bitcast(emit.row_pointer(source_type, source, i), held.as_pointer())
-        values = builder.load(address, align=size)
-        if isinstance(source_type.dtype, types.Integer):
-            values = builder.uitofp(values, floats)
-        elif size != target_type.dtype.bitwidth // 8:
-            values = builder.fptrunc(values, floats) if size == 8 else builder.fpext(values, floats)
-        undefined = ir.Constant(floats, ir.Undefined)
-        first = builder.insert_element(undefined, scale, ir.IntType(32)(0))
-        mask = ir.Constant(ir.VectorType(ir.IntType(32), BLOCK), [0] * BLOCK)
-        values = builder.fmul(values, builder.shuffle_vector(first, undefined, mask))
-        address = builder.bitcast(emit.row_pointer(target_type, target, m), floats.as_pointer())
+        values = emit.to_floats(builder.load(address, align=source_type.dtype.bitwidth // 8), source_type.dtype)
+        values = builder.fmul(values, emit.spread(scale, BLOCK))
+        address = builder.bitcast(emit.row_pointer(target_type, target, m), values.type.as_pointer())
         builder.store(values, address, align=target_type.dtype.bitwidth // 8)
         return context.get_dummy_value()
 
@@ -411,6 +419,19 @@ def nearest(typingctx, x):
 
 
 @intrinsic
+def exponent(typingctx, x):
+    """The whole n, as a float, with 2^n ≤ x < 2^(n + 1), for a positive normal x; read from its bits."""
+    bits, mantissa, bias = (32, 23, 127) if x == types.float32 else (64, 52, 1023)
+
+    def codegen(context, builder, signature, args):
+        integer = ir.IntType(bits)
+        biased = builder.lshr(builder.bitcast(args[0], integer), integer(mantissa))
+        return builder.sitofp(builder.sub(biased, integer(bias)), args[0].type)
+
+    return x(x), codegen
+
+
+@intrinsic
 def power_of_two(typingctx, exponent):
     """2 to a whole `exponent` (-126 to 127 in float32, -1022 to 1023 in float64), written as bits."""
     bits, mantissa, bias = (32, 23, 127) if exponent == types.float32 else (64, 52, 1023)
@@ -425,26 +446,23 @@ def power_of_two(typingctx, exponent):
 
 @intrinsic
 def prefetch(typingctx, data, first, last):
-    """Ask for rows `first` to `last` of the C-contiguous matrix (or vector) `data` to be brought into the cache."""
+    """Ask for the elements `first` to `last` of the C-contiguous array `data`, as if flat, to be brought near."""
 
     def codegen(context, builder, signature, args):
-        return _prefetch(context, builder, signature.args[0], args[0], args[1], args[2])
+        array, first, last = args
+        size = signature.args[0].dtype.bitwidth // 8
+        byte_pointer = ir.IntType(8).as_pointer()
+        data = context.make_array(signature.args[0])(context, builder, array).data
+        base = builder.bitcast(builder.gep(data, [first]), byte_pointer)
+        kind = ir.FunctionType(ir.VoidType(), [byte_pointer] + [ir.IntType(32)] * 3)
+        call = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+        reach = builder.mul(builder.sub(last, first), first.type(size))
+        with cgutils.for_range_slice(builder, reach.type(0), reach, reach.type(64)) as (offset, _):
+            read, locality, into_data_cache = (ir.IntType(32)(n) for n in (0, 2, 1))
+            builder.call(call, [builder.gep(base, [offset]), read, locality, into_data_cache])
+        return context.get_dummy_value()
 
     return types.void(data, types.intp, types.intp), codegen
-
-
-def _prefetch(context, builder, array_type, array, first, last):
-    held = context.make_array(array_type)(context, builder, array)
-    stride = builder.extract_value(held.strides, 0)
-    byte_pointer = ir.IntType(8).as_pointer()
-    base = builder.gep(builder.bitcast(held.data, byte_pointer), [builder.mul(first, stride)])
-    kind = ir.FunctionType(ir.VoidType(), [byte_pointer] + [ir.IntType(32)] * 3)
-    call = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
-    size = builder.mul(builder.sub(last, first), stride)
-    with cgutils.for_range_slice(builder, size.type(0), size, size.type(64)) as (offset, _):
-        read, locality, into_data_cache = (ir.IntType(32)(n) for n in (0, 2, 1))
-        builder.call(call, [builder.gep(base, [offset]), read, locality, into_data_cache])
-    return context.get_dummy_value()
 
 
 @intrinsic
