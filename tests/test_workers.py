@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fastnn.kernels.jit import kernel
+from fastnn.kernels.jit import kernel, standalone
 from fastnn.kernels.workers import Workers, share, stop, sync_area, wait
 
 
@@ -62,8 +62,16 @@ def test_an_exception_in_a_worker_reaches_the_caller_and_frees_the_others() -> N
         assert workers.run(leave, sync=sync_area()) == 7
 
 
+CALLABLE_SHARE = standalone(share)
+
+
 @pytest.mark.parametrize("threads", range(1, 9))
 @pytest.mark.parametrize("panels", range(12))
 def test_every_panel_has_one_owner(panels: int, threads: int) -> None:
-    owned = [p for t in range(threads) for p in range(*share(panels, t, threads))]
+    owned = [p for t in range(threads) for p in range(*CALLABLE_SHARE(panels, t, threads))]
     assert owned == list(range(panels))
+
+
+def test_a_function_for_kernels_only_says_so() -> None:
+    with pytest.raises(TypeError, match=r"share is compiled for kernels only; call .*standalone\(share\)"):
+        share(4, 0, 2)
