@@ -6,25 +6,28 @@ Two engines give the same answers to 1e-6, and far nearer: NumPy, ready at once,
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
+from fastnn.datasets.base import dense_rows, is_sparse
 from fastnn.errors import DataError, UsageError
 from fastnn.network import Network
 
 ENGINES = ("auto", "numpy", "kernels")
 FEW_ROWS = 1_000  # NumPy answers these before the kernels are loaded
 _ROWS_A_BLOCK = 128
+_SPARSE_ROWS = 1_024  # made dense at once
 _FLOPS_A_CALL = 2e9  # about 10 to 50 ms: Ctrl-C waits for the end of a call
 
 
-def scale_of(x: np.ndarray) -> float:
+def scale_of(x: Any) -> float:
     """What pixels are multiplied by: uint8 holds 0 to 255 and the network sees 0 to 1; floats are taken as they are."""
     return 1 / 255 if x.dtype == np.uint8 else 1.0
 
 
 def logits(
-    network: Network, parameters: Sequence[np.ndarray], x: np.ndarray, engine: str = "auto", threads: int | None = None
+    network: Network, parameters: Sequence[np.ndarray], x: Any, engine: str = "auto", threads: int | None = None
 ) -> np.ndarray:
     """Logits of each row.
 
@@ -33,7 +36,7 @@ def logits(
     network : Network
     parameters : sequence of ndarray
         ``[w, b, w, b, …]``.
-    x : ndarray (N, D)
+    x : ndarray or CSR array (N, D)
         uint8 pixels, or float32 or float64 features; checked.
     engine : {"auto", "numpy", "kernels"}
         ``"auto"`` takes NumPy up to 1,000 rows. Within an engine a row's bits do not depend on the others.
@@ -51,28 +54,26 @@ def logits(
         raise DataError(
             f"examples of {x.shape[-1] if x.ndim > 1 else x.size} features; this model takes {network.sizes[0]}"
         )
-    if len(x) == 0:
+    if x.shape[0] == 0:
         return np.zeros((0, network.sizes[-1]))
-    if engine == "numpy" or (engine == "auto" and len(x) <= FEW_ROWS):
+    if engine == "numpy" or (engine == "auto" and x.shape[0] <= FEW_ROWS):
         return _numpy_logits(parameters, x)
     return _kernel_logits(network, parameters, x, threads)
 
 
-def _numpy_logits(parameters: Sequence[np.ndarray], x: np.ndarray) -> np.ndarray:
+def _numpy_logits(parameters: Sequence[np.ndarray], x: Any) -> np.ndarray:
     """Row by row: a product of matrices gives a row other bits in another batch."""
-    out = np.empty((len(x), parameters[-1].size))
+    out = np.empty((x.shape[0], parameters[-1].size))
     wide = [p.astype(np.float64) for p in parameters]
-    for i, row in enumerate(x):
-        a = row * scale_of(x)
+    for i in range(len(out)):
+        a = dense_rows(x, i, i + 1)[0] * scale_of(x)
         for w, b in zip(wide[:-2:2], wide[1:-2:2], strict=True):
             a = np.maximum(a @ w + b, 0)
         out[i] = a @ wide[-2] + wide[-1]
     return out
 
 
-def _kernel_logits(
-    network: Network, parameters: Sequence[np.ndarray], x: np.ndarray, threads: int | None
-) -> np.ndarray:
+def _kernel_logits(network: Network, parameters: Sequence[np.ndarray], x: Any, threads: int | None) -> np.ndarray:
     from fastnn.kernels.host import available_threads
     from fastnn.kernels.workers import Workers
 
@@ -102,32 +103,47 @@ class Forward:
 
     def _call(self, buffer: np.ndarray, x: np.ndarray, rows: int):  # type: ignore[no-untyped-def]
         """The arguments of `predict_logits` for the first rows of `x`, but for the span and the result."""
+        from fastnn.kernels.inputs import for_kernels
         from fastnn.kernels.steps import Data, Net
 
         net = Net(self._layout.table(), buffer, buffer)
-        return net, Data(x, np.zeros(1, np.int32), np.arange(rows), scale_of(x)), self._work
+        return net, Data(for_kernels(x), np.zeros(1, np.int32), np.arange(rows), scale_of(x)), self._work
 
-    def compile(self, x: np.ndarray) -> None:
-        """Compile for this kind of `x`, without running."""
+    def _kernel(self, x: Any):  # type: ignore[no-untyped-def]
+        """The kernel, and arguments of the types it is called with for this kind of `x`."""
         from fastnn.kernels.steps import Span, predict_logits
+
+        call = self._call(self._layout.zeros(), dense_rows(x, 0, 1), 1)
+        return predict_logits, *call, Span(0, 0, 1, 0.0), np.zeros((1, 1)), self._sync, 0, 1
+
+    def compile(self, x: Any) -> None:
+        """Compile for this kind of `x`, or load what was compiled before, without running."""
         from fastnn.kernels.workers import compile_for
 
-        call = self._call(self._layout.zeros(), x, 1)
-        compile_for(predict_logits, *call, Span(0, 0, 1, 0.0), np.zeros((1, 1)), self._sync, 0, 1)
+        compile_for(*self._kernel(x))
 
-    def logits(self, parameters: Sequence[np.ndarray], x: np.ndarray) -> np.ndarray:
+    def is_kept(self, x: Any) -> bool:
+        """Whether that was compiled before."""
+        from fastnn.kernels.workers import is_kept
+
+        return is_kept(*self._kernel(x))
+
+    def logits(self, parameters: Sequence[np.ndarray], x: Any) -> np.ndarray:
         """Logits (N, C), float64, of the rows of `x`."""
         from fastnn.kernels.steps import Span, predict_logits
 
         sizes = self._layout.sizes
-        out = np.empty((len(x), sizes[-1]))
+        out = np.empty((x.shape[0], sizes[-1]))
         self.compile(x)
-        net, data, work = self._call(self._layout.pack(parameters), x, len(x))
+        packed = self._layout.pack(parameters)
         flops_a_row = 2 * sum(k * h for k, h in zip(sizes[:-1], sizes[1:], strict=True))
         rows = max(_ROWS_A_BLOCK, int(_FLOPS_A_CALL / flops_a_row)) // _ROWS_A_BLOCK * _ROWS_A_BLOCK
-        for first in range(0, len(x), rows):
-            span = Span(first, min(first + rows, len(x)), _ROWS_A_BLOCK, 0.0)
-            self._workers.run(predict_logits, net, data, work, span, out, sync=self._sync)
+        rows = min(rows, _SPARSE_ROWS) if is_sparse(x) else rows
+        for first in range(0, len(out), rows):
+            part = dense_rows(x, first, min(first + rows, len(out)))
+            net, data, work = self._call(packed, part, len(part))
+            span = Span(0, len(part), _ROWS_A_BLOCK, 0.0)
+            self._workers.run(predict_logits, net, data, work, span, out[first : first + rows], sync=self._sync)
         return out
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastnn import inference, weights
-from fastnn.datasets.base import Split, checked_features
+from fastnn.datasets.base import Split, checked_features, is_sparse
 from fastnn.errors import DataError, printable
 from fastnn.network import Network
 
@@ -94,12 +94,12 @@ class Model:
         """SHA-256 of the parameters' bytes."""
         return weights.tensors_sha256(self.parameters)
 
-    def predict_proba(self, x: np.ndarray, engine: str = "auto", threads: int | None = None) -> np.ndarray:
+    def predict_proba(self, x: Any, engine: str = "auto", threads: int | None = None) -> np.ndarray:
         """Probability of every class for each row.
 
         Parameters
         ----------
-        x : array_like (N, D) or (N, height, width)
+        x : array_like (N, D) or (N, height, width), or SciPy sparse array (N, D)
             uint8 pixels (0 paper, 255 ink), or floats as the model was trained on (0 to 1 for pictures).
         engine : {"auto", "numpy", "kernels"}
             See `fastnn.inference.logits`.
@@ -116,15 +116,15 @@ class Model:
         DataError
             When the features do not fit the model, or are not finite.
         """
-        x = np.asarray(x)
+        x = x if is_sparse(x) else np.asarray(x)
         if x.ndim < 2:
             raise DataError(f"examples of shape {x.shape}; expected one row an example: (N, {self.network.sizes[0]})")
-        if len(x) == 0:
+        if x.shape[0] == 0:
             return np.zeros((0, self.network.sizes[-1]))
         x = checked_features(x, "examples")
         return inference.softmax(inference.logits(self.network, self.parameters, x, engine, threads))
 
-    def predict(self, x: np.ndarray, engine: str = "auto", threads: int | None = None) -> np.ndarray:
+    def predict(self, x: Any, engine: str = "auto", threads: int | None = None) -> np.ndarray:
         """Index of the most probable class for each row, int64 (N,); takes what `predict_proba` takes."""
         return self.predict_proba(x, engine, threads).argmax(axis=1)
 

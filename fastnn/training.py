@@ -57,7 +57,7 @@ class Settings:
     initialisation : {"he", "glorot"}
     input : {"auto", "dense", "sparse"}
         How the first layer reads its input: all of it, or only the blocks of neighbouring features that hold
-        anything. ``"auto"`` measures which is faster; they agree to rounding.
+        anything. ``"auto"`` measures which is faster, and leaves memory-mapped data on disk; they agree to rounding.
 
     Raises
     ------
@@ -156,7 +156,7 @@ class Training:
     Attributes
     ----------
     compile_seconds : float
-        Time it took to compile the kernels, or to load them.
+        Time it took to compile the kernels that were asked for so far, or to load them.
     history : list of Epoch
         What has been yielded.
 
@@ -205,13 +205,22 @@ class Training:
         return clock
 
     def compile(self) -> None:
-        """Compile the kernels that the run needs, or load them; iterating does it too."""
+        """Compile the kernels of the steps, or load them; iterating does it too."""
         begin = time.perf_counter()
         call = self._call(np.zeros(1, np.int64))
         compile_for(train_steps, *call, Span(0, 0, 1, 0.0), self._totals, self._sync, 0, self.threads)
-        self._forward.compile(self.dataset.train.x)
         compile_for(shuffle, 0, 0, np.zeros(1, np.int64))
         self.compile_seconds += time.perf_counter() - begin
+
+    def compile_evaluation(self) -> None:
+        """Compile the kernels of `evaluate`, or load them; it does so itself when they are not there."""
+        begin = time.perf_counter()
+        self._forward.compile(self.dataset.train.x)
+        self.compile_seconds += time.perf_counter() - begin
+
+    def evaluation_is_kept(self) -> bool:
+        """Whether the kernels of `evaluate` were compiled before, on this machine."""
+        return self._forward.is_kept(self.dataset.train.x)
 
     def _call(self, order: np.ndarray) -> tuple[Net, Data, Work]:
         train = self.dataset.train
@@ -325,7 +334,7 @@ def best_threads(network: Network, batch: int, width: int) -> int:
 
 
 def train(
-    data: Dataset | str | tuple[np.ndarray, np.ndarray] = "auto",
+    data: Dataset | str | tuple[Any, np.ndarray] = "auto",
     hidden: Sequence[int] | int = Settings.hidden,
     epochs: int = Settings.epochs,
     batch_size: int = Settings.batch_size,
@@ -341,7 +350,7 @@ def train(
     ----------
     data : Dataset, str or (x, y)
         A data set, the name or folder of one (see `fastnn.load_data`), or arrays: x (N, D) uint8 or float,
-        y (N,) whole numbers from 0.
+        dense, memory-mapped or sparse (SciPy), y (N,) whole numbers from 0.
     hidden, epochs, batch_size, learning_rate, learning_rate_decay, seed, threads
         See `Settings`.
     on_epoch : callable, optional
@@ -376,7 +385,7 @@ def train(
         run.close()
 
 
-def from_arrays(x: np.ndarray, y: np.ndarray) -> Dataset:
+def from_arrays(x: Any, y: np.ndarray) -> Dataset:
     """A data set out of arrays, all of it for training; classes are 0 to the highest label."""
     y = np.asarray(y)
     highest = y.max() if y.size and np.issubdtype(y.dtype, np.number) else 0

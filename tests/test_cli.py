@@ -20,7 +20,7 @@ from fastnn.cli import display
 from fastnn.cli.app import app
 
 SAMPLE = ROOT / "data" / "samples" / "3.png"
-COMMANDS = ("train", "predict", "evaluate", "gradcheck", "show", "data", "doctor", "bench")
+COMMANDS = ("train", "predict", "evaluate", "gradcheck", "show", "data", "doctor", "bench", "warmup")
 
 
 @pytest.mark.parametrize("command", ["", *COMMANDS])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -30,7 +31,7 @@ app = typer.Typer(
 DEFAULT_OUT = Path("model.safetensors")
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, one object a line, and nothing else on stdout.")]
 DataOption = Annotated[
-    str, typer.Option("--data", help="auto, mnist, fashion-mnist, strokes, or a folder of IDX files.")
+    str, typer.Option("--data", help="auto, mnist, fashion-mnist, strokes, or a folder of IDX or .npy files.")
 ]
 WeightsOption = Annotated[
     Path | None, typer.Option("--weights", "-w", help="Model file; the shipped MNIST model by default.")
@@ -147,7 +148,7 @@ def _save_what_is_there(run: Training, out: Path, why: str) -> None:
 
 def _train(run: Training, reporter: display.Reporter, out: Path, as_json: bool, quiet: bool) -> None:
     with display.counted_compilation(reporter) as compiled:
-        run.compile()
+        _compile(run)
     reporter.compiled(run.compile_seconds, compiled[0])
     if as_json:
         _print_json(_start_event(run))
@@ -155,7 +156,7 @@ def _train(run: Training, reporter: display.Reporter, out: Path, as_json: bool, 
         reporter.epoch(epoch)
         if as_json:
             _print_json({"event": "epoch", **vars(epoch)})
-    result = run.evaluate()
+    result = run.evaluate() if run.dataset.test else None
     model = run.model()
     model.save(out)
     seconds = sum(epoch.seconds for epoch in run.history)
@@ -165,20 +166,42 @@ def _train(run: Training, reporter: display.Reporter, out: Path, as_json: bool, 
                 "event": "result",
                 "seconds": seconds,
                 "epochs": len(run.history),
-                "test_loss": result.loss,
-                "test_accuracy": result.accuracy,
+                "test_loss": result and result.loss,
+                "test_accuracy": result and result.accuracy,
                 "weights": str(out),
                 "sha256": model.sha256,
             }
         )
         return
     sizes = "-".join(map(str, run.network.sizes))
-    say(
-        f"{sizes} reads {result.accuracy:.2%} of {result.examples:,} {run.dataset.name} test examples "
-        f"after {seconds:.2f} s of training; saved in {printable(out)}"
-    )
+    if result:
+        right = f"{result.accuracy:.2%} of {result.examples:,} {run.dataset.name} test examples"
+    else:
+        right = f"{run.history[-1].accuracy:.2%} of the training examples (there are no test examples)"
+    say(f"{sizes} reads {right} after {seconds:.2f} s of training; saved in {printable(out)}")
     if not quiet:
         note(f"try: fastnn predict IMAGE --weights {printable(out)}")
+
+
+def _compile(run: Training) -> None:
+    """Compile what the run needs; where two cores are, its evaluation at the same time, in another process."""
+    from fastnn.kernels.cache import cache_folder, folder_problem
+    from fastnn.kernels.host import available_threads
+    from fastnn.warmup import Job
+
+    helper = None
+    if run.dataset.test and not run.evaluation_is_kept() and available_threads() > 1:
+        helper = None if folder_problem(cache_folder()) else Job(f"evaluate {run.dataset.train.x.dtype}")
+    try:
+        run.compile()
+        if helper:
+            with suppress(RunError):  # then it is compiled here
+                helper.wait()
+        if run.dataset.test:
+            run.compile_evaluation()
+    finally:
+        if helper:
+            helper.stop()
 
 
 def _start_event(run: Training) -> dict[str, Any]:
@@ -376,6 +399,30 @@ def doctor(as_json: JsonOption = False) -> None:
         say(title)
         for name, value in section.items():
             say(f"  {name.ljust(widest)}  {printable(value)}")
+
+
+@app.command()
+def warmup(
+    jobs: Annotated[int | None, typer.Option("--jobs", "-j", help="Processes at once; one a core by default.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Compile all kernels now, so that no later run has to: for images, tests and machines shared by many."""
+    import time
+
+    from fastnn.kernels.cache import cache_folder
+    from fastnn.kernels.host import available_threads
+    from fastnn.warmup import warm
+
+    if jobs is not None and not 1 <= jobs <= 64:
+        raise UsageError(f"--jobs {jobs}: expected 1 to 64")
+    begin = time.perf_counter()
+    for done in warm(jobs or available_threads()):
+        if as_json:
+            _print_json(vars(done))
+        else:
+            note(f"{done.job}: {done.seconds:.1f} s")
+    if not as_json:
+        say(f"all kernels are compiled, in {time.perf_counter() - begin:.1f} s; kept in {printable(cache_folder())}")
 
 
 @app.command()

@@ -9,6 +9,7 @@ from pathlib import Path
 from fastnn.datasets.base import Dataset, Split, checked_features, checked_split
 from fastnn.datasets.idx import read_idx
 from fastnn.datasets.named import FILES, KNOWN, find, load_folder, load_known
+from fastnn.datasets.npy import is_npy_folder, load_npy
 from fastnn.datasets.strokes import draw, load_strokes
 from fastnn.errors import DataError, FastnnError, RunError, UsageError, printable
 
@@ -84,7 +85,8 @@ def load(data: str | Path = "auto") -> Dataset:
     ----------
     data : str or Path
         A name out of `SOURCES` (``"auto"``, ``"mnist"``, ``"fashion-mnist"``, ``"strokes"``), or a folder of IDX
-        files with MNIST's names, plain or gzipped. A name wins over a folder called the same; write ``./mnist``
+        files with MNIST's names, plain or gzipped, or of NumPy files (``x_train.npy``, ``y_train.npy`` and, for a
+        test set, ``x_test.npy``, ``y_test.npy``). A name wins over a folder called the same; write ``./mnist``
         for the folder.
 
     Returns
@@ -104,11 +106,11 @@ def load(data: str | Path = "auto") -> Dataset:
         return SOURCES[str(data)].load()
     path = Path(data).expanduser()
     if path.is_dir():
-        return load_folder(path)
+        return load_npy(path) if is_npy_folder(path) else load_folder(path)
     if path.exists():
-        raise DataError(f"{printable(path)}: expected a folder of IDX files ({', '.join(FILES)})")
+        raise DataError(f"{printable(path)}: expected a folder of IDX files ({', '.join(FILES)}) or of x_train.npy, …")
     raise UsageError(
-        f"no data set or folder {printable(data)!r}: expected {', '.join(SOURCES)}, or a folder of IDX files"
+        f"no data set or folder {printable(data)!r}: expected {', '.join(SOURCES)}, or a folder of IDX or .npy files"
     )
 
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
 from fastnn.errors import DataError
+
+_CHUNK_BYTES = 2**24  # of data that may be larger than memory, looked at or converted at once
 
 
 @dataclass(frozen=True)
@@ -16,13 +20,13 @@ class Split:
 
     Attributes
     ----------
-    x : ndarray (N, D)
-        uint8 (pixels, 0 to 255), float32 or float64; C-contiguous.
+    x : ndarray or SciPy CSR array (N, D)
+        uint8 (pixels, 0 to 255), float32 or float64; C-contiguous. May be a memory-mapped file.
     y : ndarray (N,)
         int32 labels, 0 to classes − 1.
     """
 
-    x: np.ndarray
+    x: Any
     y: np.ndarray
 
     def __len__(self) -> int:
@@ -62,10 +66,29 @@ class Dataset:
 
     def fingerprint(self) -> str:
         """SHA-256 of the training examples and labels: which data a model was trained on."""
-        digest = hashlib.sha256(f"{self.train.x.dtype}{self.train.x.shape}".encode())
-        digest.update(self.train.x.data)
+        x = self.train.x
+        digest = hashlib.sha256(f"{x.dtype}{x.shape}".encode())
+        for part in (x.indptr.astype(np.int64), x.indices.astype(np.int64), x.data) if is_sparse(x) else (x,):
+            digest.update(part.data)
         digest.update(self.train.y.data)
         return digest.hexdigest()
+
+
+def is_sparse(x: Any) -> bool:
+    """Whether `x` is one of SciPy's sparse arrays or matrices; SciPy itself is not needed to say so."""
+    return hasattr(x, "tocsr")
+
+
+def chunks(x: Any) -> Iterator[tuple[int, int]]:
+    """First and last row of pieces of `x` (N, D) of about 16 MB each, were it dense."""
+    rows = max(1, _CHUNK_BYTES // max(1, x.shape[1] * x.dtype.itemsize))
+    for first in range(0, x.shape[0], rows):
+        yield first, min(first + rows, x.shape[0])
+
+
+def dense_rows(x: Any, first: int, last: int) -> np.ndarray:
+    """x[first:last] as an ordinary array."""
+    return np.ascontiguousarray(x[first:last].toarray()) if is_sparse(x) else x[first:last]
 
 
 def checked_split(x: np.ndarray, y: np.ndarray, classes: int, source: str) -> Split:
@@ -73,9 +96,10 @@ def checked_split(x: np.ndarray, y: np.ndarray, classes: int, source: str) -> Sp
 
     Parameters
     ----------
-    x : array_like (N, …)
+    x : array_like (N, …) or SciPy sparse array (N, D)
         Examples; further axes are flattened. uint8, float32 and float64 stay what they are, other number types
-        become float32.
+        become float32. An array of one of these types that lies in one piece, a memory-mapped file for example,
+        is neither copied nor loaded.
     y : array_like (N,)
         Whole numbers, 0 to `classes` − 1. A label out of range would make a kernel write into its neighbour.
     classes : int
@@ -88,35 +112,59 @@ def checked_split(x: np.ndarray, y: np.ndarray, classes: int, source: str) -> Sp
     DataError
         Saying which row is wrong.
     """
-    x, y = np.asarray(x), np.asarray(y)
+    x, y = x if is_sparse(x) else np.asarray(x), np.asarray(y)
     if x.ndim < 2:
         raise DataError(f"{source}: examples of shape {x.shape}; expected one row an example")
     if y.ndim != 1:
         raise DataError(f"{source}: labels of shape {y.shape}; expected one label an example")
-    if len(x) != len(y):
-        raise DataError(f"{source}: {len(x):,} examples but {len(y):,} labels")
-    if x.size == 0:
+    if x.shape[0] != len(y):
+        raise DataError(f"{source}: {x.shape[0]:,} examples but {len(y):,} labels")
+    if 0 in x.shape:
         raise DataError(f"{source}: no examples")
     return Split(checked_features(x, source), _checked_labels(y, classes, source))
 
 
-def checked_features(x: np.ndarray, source: str) -> np.ndarray:
+def checked_features(x: Any, source: str) -> Any:
     """(N, …) of numbers → (N, D), aligned and C-contiguous, uint8, float32 or float64, all finite.
+
+    A sparse array becomes CSR with sorted indices, each once, and no stored zeros.
 
     Raises
     ------
     DataError
         When they are not numbers, or some are missing or infinite.
     """
-    x = np.asarray(x)
+    x = x if is_sparse(x) else np.asarray(x)
     if not (np.issubdtype(x.dtype, np.integer) or np.issubdtype(x.dtype, np.floating) or x.dtype == bool):
         raise DataError(f"{source}: features of type {x.dtype}; expected numbers")
-    dtype = x.dtype if x.dtype in (np.uint8, np.float64) else np.dtype(np.float32)
-    x = np.require(x.reshape(len(x), -1), dtype.newbyteorder("="), ["C", "A", "W"])
+    dtype = (x.dtype if x.dtype in (np.uint8, np.float64) else np.dtype(np.float32)).newbyteorder("=")
+    if is_sparse(x):
+        return _checked_csr(x, dtype, source)
+    x = np.require(x.reshape(len(x), -1), dtype, ["C", "A"])
     if x.dtype != np.uint8:
-        bad = np.flatnonzero(~np.isfinite(x).all(axis=1))
-        if bad.size:
-            raise DataError(f"{source}: row {bad[0] + 1} holds a value that is missing or infinite")
+        for first, last in chunks(x):
+            bad = np.flatnonzero(~np.isfinite(x[first:last]).all(axis=1))
+            if bad.size:
+                raise DataError(f"{source}: row {first + bad[0] + 1} holds a value that is missing or infinite")
+    return x
+
+
+def _checked_csr(x: Any, dtype: np.dtype, source: str) -> Any:
+    try:
+        x = x.tocsr()
+        x.check_format(full_check=True)  # indices out of range would make a kernel read or write elsewhere
+    except ValueError as error:
+        raise DataError(f"{source}: not a sound sparse array: {error}") from error
+    if x.dtype != dtype:
+        x = x.astype(dtype)
+    if not x.has_canonical_format or (x.data == 0).any():
+        x = x.copy()  # the caller's stays as it is
+        x.sum_duplicates()
+        x.eliminate_zeros()
+    bad = np.flatnonzero(~np.isfinite(x.data))
+    if bad.size:
+        row = np.searchsorted(x.indptr, bad[0], side="right")
+        raise DataError(f"{source}: row {row} holds a value that is missing or infinite")
     return x
 
 

@@ -20,6 +20,7 @@ from fastnn.errors import DataError, printable
 
 _TYPES = {8: ">u1", 9: ">i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}
 _MAX_BYTES = 2**34
+_MAPPED_FROM = 2**28  # bytes: larger files of bytes, if not compressed, are mapped instead of read
 _GZIP_MAGIC = b"\x1f\x8b"
 _MOST_COMPRESSION = 1032  # deflate can't do better: a larger count is a lie, known before anything is read
 _READ_ERRORS = (OSError, EOFError, zlib.error)
@@ -38,7 +39,8 @@ def read_idx(path: Path, axes: int | None = None) -> tuple[np.ndarray, str]:
     Returns
     -------
     values : ndarray
-        Of the declared shape, native byte order.
+        Of the declared shape, native byte order. A plain file of more than 256 MB of bytes is memory-mapped,
+        other files are read; don't change it while it is in use.
     sha256 : str
         Of the uncompressed file.
 
@@ -92,11 +94,19 @@ def _parse(
     if wanted_bytes > held or (exact and wanted_bytes != held):  # before anything is allocated
         amount = f"{held:,}" if exact else f"at most {held:,}"
         raise DataError(f"{shown}: declares {declared} values, {wanted_bytes:,} bytes, but holds {amount}")
+    if exact and dtype.itemsize == 1 and wanted_bytes >= _MAPPED_FROM:
+        return _mapped(file, dtype, shape)
     values = _read_exactly(file, wanted_bytes, shown, declared)
     digest = hashlib.sha256(head + counts)
     digest.update(values)
     array = np.frombuffer(values, dtype).reshape(shape)
     return array.astype(dtype.newbyteorder("="), copy=False), digest.hexdigest()
+
+
+def _mapped(file: BinaryIO | gzip.GzipFile, dtype: np.dtype, shape: tuple[int, ...]) -> tuple[np.ndarray, str]:
+    array = np.memmap(file, dtype, "c", file.tell(), shape)  # type: ignore[call-overload]
+    file.seek(0)
+    return array, hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
 
 
 def _read_exactly(file: BinaryIO | gzip.GzipFile, wanted: int, shown: str, declared: str) -> bytearray:

@@ -163,7 +163,7 @@ def load_folder(folder: Path) -> Dataset:
     if missing:
         raise DataError(
             f"{printable(folder)}: no {', '.join(missing)} (plain or .gz). "
-            f"An IDX data set is a folder with {', '.join(FILES)}"
+            f"An IDX data set is a folder with {', '.join(FILES)}; one of NumPy files has x_train.npy and y_train.npy"
         )
     arrays = [read_idx(path, axes)[0] for path, axes in zip(files, (3, 1, 3, 1), strict=True) if path is not None]
     highest = max(int(arrays[1].max(initial=0)), int(arrays[3].max(initial=0)))

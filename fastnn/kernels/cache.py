@@ -116,6 +116,10 @@ class KernelCache(_Cache):  # type: ignore[misc]
         key = hashlib.sha256(repr((signature, codegen.magic_tuple())).encode()).hexdigest()[:24]
         return cache_folder() / f"{self._name}-{key}.bin"
 
+    def holds(self, signature: Any, target_context: Any) -> bool:
+        """Whether there is a file for these argument types."""
+        return self._path(signature, target_context.codegen()).is_file()
+
     def load_overload(self, signature: Any, target_context: Any) -> Any:
         """The compiled kernel, or None when it is not there or anything is wrong with it."""
         path = self._path(signature, target_context.codegen())

@@ -45,7 +45,7 @@ def standalone(function):
 
 def by_type(stub):
     """Decorate a function that is given the Numba types of `stub`'s arguments and returns what to compile."""
-    return overload(stub, jit_options=OPTIONS, strict=False)
+    return overload(stub, jit_options={**OPTIONS, "no_cpython_wrapper": True}, strict=False)
 
 
 def kernel(function):

@@ -133,6 +133,11 @@ def compile_for(kernel: Any, *args: Any) -> None:
     kernel.compile(tuple(typeof(arg) for arg in args))
 
 
+def is_kept(kernel: Any, *args: Any) -> bool:
+    """Whether the machine code of `kernel` for these arguments is in the cache, so that it need not be compiled."""
+    return kernel._cache.holds(tuple(typeof(arg) for arg in args), kernel.targetctx)
+
+
 class Workers:
     """A group of threads that run one kernel together; thread 0 is the caller.
 

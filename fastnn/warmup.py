@@ -1,0 +1,112 @@
+"""Compiling kernels ahead of time, several at once: each in a process of its own that leaves it in the cache.
+
+Numba compiles under a lock, so that threads would wait for each other.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+
+from fastnn.errors import RunError
+
+JOBS = (
+    *(f"train {dtype} {mode}" for mode, dtype in product(("sparse", "dense"), ("uint8", "float32", "float64"))),
+    *(f"evaluate {dtype}" for dtype in ("uint8", "float32", "float64")),
+    "strokes",
+)
+
+
+@dataclass(frozen=True)
+class Warm:
+    """A job that is done: its name, and how long its process took."""
+
+    job: str
+    seconds: float
+
+
+def compile_job(job: str) -> None:
+    """Compile the kernels of a job, or load them, in this process."""
+    from fastnn.datasets.strokes import draw
+    from fastnn.training import Settings, Training, from_arrays
+
+    kind, _, rest = job.partition(" ")
+    if kind == "strokes":
+        draw(2)
+        return
+    dtype, _, mode = rest.partition(" ")
+    x, y = np.eye(4, 9, dtype=dtype), np.arange(4) % 2
+    run = Training(from_arrays(x, y), Settings((4,), 1, 2, input=mode or "dense"))
+    if kind == "evaluate":
+        run.compile_evaluation()
+    else:
+        run.compile()
+    run.close()
+
+
+class Job:
+    """A job in a process of its own."""
+
+    def __init__(self, job: str) -> None:
+        self.job, self.begin = job, time.perf_counter()
+        script = f"from fastnn.warmup import compile_job; compile_job({job!r})"
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", script], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        )
+
+    def done(self) -> bool:
+        """Whether it has ended."""
+        return self._process.poll() is not None
+
+    def wait(self) -> Warm:
+        """Wait until it has ended.
+
+        Raises
+        ------
+        RunError
+            When it failed.
+        """
+        _, errors = self._process.communicate()
+        if self._process.returncode:
+            last = (errors.strip().splitlines() or ["no reason given"])[-1]
+            raise RunError(f"compiling {self.job!r} failed: {last}")
+        return Warm(self.job, time.perf_counter() - self.begin)
+
+    def stop(self) -> None:
+        """End it, if it is not done."""
+        if not self.done():
+            self._process.kill()
+            self._process.communicate()
+
+
+def warm(processes: int, jobs: tuple[str, ...] = JOBS) -> Iterator[Warm]:
+    """Do all jobs, `processes` at a time; yields each when it is done.
+
+    Raises
+    ------
+    RunError
+        When machine code can't be kept on this machine, or a job failed.
+    """
+    from fastnn.kernels.cache import cache_folder, folder_problem
+
+    problem = folder_problem(cache_folder())
+    if problem:
+        raise RunError(f"compiled kernels can't be kept: {problem}. Set FASTNN_CACHE_DIR to a folder of your own")
+    waiting, running = list(jobs), list[Job]()
+    try:
+        while waiting or running:
+            while waiting and len(running) < processes:
+                running.append(Job(waiting.pop(0)))
+            for job in [job for job in running if job.done()]:
+                running.remove(job)
+                yield job.wait()
+            time.sleep(0.02)
+    finally:
+        for job in running:
+            job.stop()

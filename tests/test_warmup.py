@@ -1,0 +1,85 @@
+"""Compiling ahead of time: what is kept is found by later processes; what fails says so; nothing is left running."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, clean_error, fastnn, make_dataset
+
+from fastnn.errors import RunError
+from fastnn.training import Settings, Training
+from fastnn.warmup import JOBS, Job, warm
+
+
+def test_what_one_process_compiles_another_finds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FASTNN_CACHE_DIR", str(tmp_path))
+    run = Training(make_dataset(20, 5, 3, "uint8"), Settings((4,), 1))
+    assert not run.evaluation_is_kept()
+    (done,) = warm(2, ("evaluate uint8",))
+    assert done.job == "evaluate uint8"
+    assert done.seconds > 0
+    assert run.evaluation_is_kept()
+    run.close()
+
+
+def test_failures_say_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(RunError, match=r"compiling 'evaluate nothing' failed: TypeError: .*nothing"):
+        list(warm(1, ("evaluate nothing",)))
+    (tmp_path / "file").write_text("not a folder")
+    monkeypatch.setenv("FASTNN_CACHE_DIR", str(tmp_path / "file"))
+    with pytest.raises(RunError, match=r"can't be kept: .*Set FASTNN_CACHE_DIR"):
+        list(warm(1, ("evaluate uint8",)))
+
+
+def test_a_job_that_is_stopped_is_gone() -> None:
+    job = Job("evaluate uint8")
+    job.stop()
+    assert job.done()
+    job.stop()
+
+
+def test_the_jobs_are_what_runs_need() -> None:
+    """Every kind of data that passes the gate, dense and sparse."""
+    for dtype in ("uint8", "float32", "float64"):
+        assert {f"train {dtype} sparse", f"train {dtype} dense", f"evaluate {dtype}"} <= set(JOBS)
+
+
+@pytest.mark.parametrize("jobs", ["0", "-1", "65"])
+def test_impossible_numbers_of_processes(jobs: str) -> None:
+    assert "--jobs" in clean_error(fastnn("warmup", "--jobs", jobs), 2)
+
+
+@pytest.mark.long
+def test_after_a_warmup_nothing_is_compiled(tmp_path: Path) -> None:
+    """The command into an empty cache; then runs on data of each kind load everything."""
+    env = {"FASTNN_CACHE_DIR": str(tmp_path / "cache")}
+    done = fastnn("warmup", "--json", timeout=300, **env)
+    assert {json.loads(line)["job"] for line in done.stdout.splitlines()} == set(JOBS)
+    assert "all kernels are compiled" in fastnn("warmup", **env).stdout
+    script = """
+import sys
+import numpy as np
+from fastnn.kernels.jit import watch_compilation
+from fastnn.training import Settings, Training, from_arrays
+from fastnn.datasets import draw
+names = []
+with watch_compilation(lambda count, name: names.append(name)):
+    draw(3)
+    for dtype in ("uint8", "float32", "float64"):
+        for mode in ("dense", "sparse"):
+            run = Training(from_arrays(np.eye(9, dtype=dtype), np.arange(9) % 3), Settings((40, 5), 2, 4, input=mode))
+            list(run)
+            run.compile_evaluation()
+            run.close()
+print(names)
+"""
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=True, env={**os.environ, **env, "PYTHONPATH": str(ROOT)}
+    )
+    assert done.stdout.strip() == "[]"
