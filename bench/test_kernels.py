@@ -9,12 +9,14 @@ from fastnn import reference
 from fastnn.kernels.host import SHAPE
 from fastnn.kernels.layout import aligned_zeros, from_panels, to_panels
 from fastnn.kernels.measure import (
+    dense_layer,
     forward_product,
     gradient_product,
     input_product,
     softmax_many,
     sparse_forward,
     sparse_gradient,
+    sparse_layer,
 )
 
 W = SHAPE.panel_width(4)
@@ -137,3 +139,48 @@ def test_sparse_first_layer(measure, work: str, density: float, engine: str) -> 
             "dense": lambda: gradient_product(x_p, dz_p, k, b, w_p, bias, n),
         }
     measure(calls[engine], 2 * b * k * h, n, calls=n)
+
+
+@pytest.mark.parametrize("engine", ["sparse", "dense"])
+@pytest.mark.parametrize("zeros", [0.5, 0.7, 0.9, 0.97])
+@pytest.mark.parametrize(("b", "k", "h"), [(64, 128, 128), (128, 512, 512)])
+def test_hidden_layer_of_sparse_activations(measure, b: int, k: int, h: int, zeros: float, engine: str) -> None:  # type: ignore[no-untyped-def]
+    """Whether a hidden layer gains from the zeros that ReLU leaves, when they are inverted anew each step."""
+    from fastnn.kernels.blocks import Lists
+    from fastnn.kernels.layout import list_capacity
+
+    a = np.abs(random(b, k)) * (np.random.default_rng(0).random((b, k)) >= zeros)
+    w, dz, bias = random(k, h) / 100, random(b, h) / 100, aligned_zeros((h // W, W), np.dtype("f4"))
+    a_p, w_p, dz_p, out = to_panels(a), to_panels(w, up(k)), to_panels(dz), to_panels(np.zeros((b, h), np.float32))
+    entries = k // 4 * list_capacity(b)
+    lists = Lists(
+        np.zeros(k // 4, np.uint64), np.zeros(entries, np.uint16), aligned_zeros((entries, 4), np.dtype("f4"))
+    )
+    n = repeats_of(4 * b * k * h)
+    calls = {
+        "sparse": lambda times: sparse_layer(a_p, lists, w_p, bias, b, out, dz_p, times),
+        "dense": lambda times: dense_layer(a_p, w_p, bias, b, out, dz_p, times),
+    }
+    calls[engine](1)
+    np.testing.assert_allclose(from_panels(out, b, h), np.maximum(a @ w, 0), atol=1e-4)
+    np.testing.assert_allclose(from_panels(w_p, k, h), w + a.T @ dz, atol=1e-3)
+    blocks = (a.reshape(b, -1, 4) != 0).any(axis=2).mean()
+    measure(lambda: calls[engine](n), 4 * b * k * h, n, calls=n, blocks_not_empty=round(float(blocks), 2))
+
+
+def test_how_sparse_hidden_layers_are(benchmark) -> None:  # type: ignore[no-untyped-def]
+    """The share of zeros after ReLU in a trained net, and of blocks of 4 units that hold anything."""
+    from fastnn.bench import random_dataset
+    from fastnn.datasets import load
+    from fastnn.datasets.named import find
+    from fastnn.training import Settings, Training
+
+    data = load("mnist") if find("mnist") else random_dataset(5_000)
+    run = Training(data, Settings((128, 128), 3, 64, 0.1))
+    benchmark.pedantic(lambda: list(run), rounds=1)
+    model, x = run.model(), data.train.x[:2_000] / 255
+    run.close()
+    for layer, a in enumerate(reference.forward(model.parameters, x)[1:-1]):
+        zeros, blocks = (a == 0).mean(), (a.reshape(len(a), -1, 4) != 0).any(axis=2).mean()
+        benchmark.extra_info[f"layer {layer}"] = f"{zeros:.0%} zeros, {blocks:.0%} of blocks not empty"
+        assert 0 < zeros < 1

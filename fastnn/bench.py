@@ -154,7 +154,7 @@ def phases(hidden: tuple[int, ...], batch: int, threads: int | None = None, epoc
         before, best, spent = clock.copy(), float("inf"), np.zeros(0)
         for epoch in run:
             if epoch.epoch > 1 and epoch.seconds < best:
-                best, spent = epoch.seconds, (clock - before)[:, :-1].astype(float)
+                best, spent = epoch.seconds, (clock - before)[:, : len(PHASES)].astype(float)
             before = clock.copy()
     finally:
         run.close()

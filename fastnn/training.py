@@ -18,10 +18,9 @@ from fastnn.datasets.base import Dataset, checked_split
 from fastnn.errors import DivergedError, UsageError
 from fastnn.inference import Forward, scale_of
 from fastnn.kernels.blocks import Blocks
-from fastnn.kernels.clock import PHASES
 from fastnn.kernels.host import available_threads
 from fastnn.kernels.inputs import MODES, blocks_of, choose_input
-from fastnn.kernels.layout import Layout
+from fastnn.kernels.layout import LINE, Layout, aligned_zeros
 from fastnn.kernels.random import shuffle
 from fastnn.kernels.steps import Data, Net, Span, Work, train_steps
 from fastnn.kernels.workers import Workers, compile_for, sync_area
@@ -197,10 +196,10 @@ class Training:
 
         Returns
         -------
-        ndarray (threads, phases + 1)
-            int64 ticks, growing while epochs run; the names are in `fastnn.kernels.clock.PHASES`.
+        ndarray (threads, 16)
+            int64 ticks, growing while epochs run; the first columns are those of `fastnn.kernels.clock.PHASES`.
         """
-        clock = np.zeros((self.threads, len(PHASES) + 1), np.int64)
+        clock = aligned_zeros((self.threads, LINE), np.dtype(np.int64))
         self._work = self._work._replace(clock=clock)
         return clock
 

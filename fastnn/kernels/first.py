@@ -6,9 +6,10 @@ from fastnn.kernels.blocks import Lists, invert, sparse_relu, sparse_weight_grad
 from fastnn.kernels.dense import dense_relu, weight_gradient
 from fastnn.kernels.gather import gather
 from fastnn.kernels.jit import by_type
+from fastnn.kernels.tiles import BLOCK
 
 
-def open_input(data, work, x, thread):
+def open_input(net, data, work, x, thread):
     """Where a thread keeps its batch: the panels `x`, or the lists of sparse input."""
 
 
@@ -29,10 +30,16 @@ def as_panels(batch, otherwise):
 
 
 @by_type(open_input)
-def _(data, work, x, thread):
+def _(net, data, work, x, thread):
     if isinstance(data.types[data.fields.index("x")], types.Array):
-        return lambda data, work, x, thread: x
-    return lambda data, work, x, thread: Lists(work.ends[thread], work.samples[thread], work.values[thread])
+        return lambda net, data, work, x, thread: x
+
+    def lists(net, data, work, x, thread):
+        blocks = (net.layers[0, 0] + BLOCK - 1) // BLOCK
+        first = thread * (work.ends.size // work.samples.shape[0])
+        return Lists(work.ends[first : first + blocks], work.samples[thread], work.values[thread])
+
+    return lists
 
 
 @by_type(load_input)

@@ -12,6 +12,7 @@ from fastnn.kernels.dense import PANEL_BLOCK
 from fastnn.kernels.host import SHAPE
 from fastnn.kernels.tiles import BLOCK
 
+LINE = 16  # 8-byte numbers in two cache lines: what threads write lies that far apart, or they take it from each other
 ALIGNMENT = 64  # bytes: a misaligned weight matrix cost 40 %
 
 
@@ -142,9 +143,9 @@ class Layout:
         return (
             aligned_zeros(at, self.dtype),
             np.array(table, np.int64),
-            np.zeros((threads, rows), np.int32),
-            np.zeros((threads, blocks), np.uint64),
-            np.zeros((threads, entries), np.uint16),
+            aligned_zeros((threads, rows), np.dtype(np.int32)),
+            aligned_zeros(threads * _up(blocks, LINE), np.dtype(np.uint64)),
+            aligned_zeros((threads, entries), np.dtype(np.uint16)),
             aligned_zeros((threads, entries, BLOCK), self.dtype),
             rows,
         )

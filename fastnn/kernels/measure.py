@@ -2,9 +2,9 @@
 
 from fastnn.kernels.blocks import sparse_relu, sparse_weight_gradient
 from fastnn.kernels.dense import ROWS, dense_relu, input_gradient, weight_gradient
-from fastnn.kernels.jit import kernel
+from fastnn.kernels.jit import jit, kernel
 from fastnn.kernels.output import softmax_cross_entropy
-from fastnn.kernels.tiles import load, rank1, store
+from fastnn.kernels.tiles import BLOCK, load, rank1, store
 from fastnn.kernels.workers import wait
 
 _UNROLLED = 8  # as written below
@@ -73,3 +73,42 @@ def barriers(count, sync, thread, threads):
         if not wait(sync, threads):
             return done
     return count
+
+
+@jit
+def lists_of_activations(a, units, n, lists):
+    """The lists of a batch of hidden activations, as `blocks.invert` makes them of sparse input.    a (K/W, B, W)"""
+    width = a.shape[2]
+    capacity = lists.sample.size // lists.end.size
+    for block in range(lists.end.size):
+        at, q, k0 = block * capacity, block * BLOCK // width, block * BLOCK % width
+        last = min(BLOCK, units - block * BLOCK)
+        for i in range(n):
+            any_set = False
+            for k in range(last):
+                any_set = any_set or a[q, i, k0 + k] != 0
+            if any_set:
+                for k in range(last):
+                    lists.values[at, k] = a[q, i, k0 + k]
+                lists.sample[at] = i
+                at += 1
+        lists.end[block] = at
+
+
+@kernel
+def sparse_layer(a, lists, w, b, rows, out, dz, repeats):
+    """A hidden layer whose input is taken as sparse: lists, forward, weight gradient, `repeats` times."""
+    own = (0, out.shape[0])
+    for _ in range(repeats):
+        lists_of_activations(a, w.shape[1], rows, lists)
+        sparse_relu(lists, w, b, rows, out, own)
+        sparse_weight_gradient(lists, dz, rows, w, b, own)
+
+
+@kernel
+def dense_layer(a, w, b, rows, out, dz, repeats):
+    """The same layer, dense: forward, weight gradient, `repeats` times."""
+    own = (0, out.shape[0])
+    for _ in range(repeats):
+        dense_relu(a, w, b, w.shape[1], rows, out, own)
+        weight_gradient(a, dz, w.shape[1], rows, w, b, own)

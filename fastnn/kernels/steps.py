@@ -47,11 +47,11 @@ class Work(NamedTuple):
     buffer: np.ndarray
     table: np.ndarray  # int64 (2 + layers, 3)
     labels: np.ndarray  # int32 (threads, rows)
-    ends: np.ndarray  # uint64 (threads, blocks): the three parts of each thread's `Lists`, empty for dense input
+    ends: np.ndarray  # uint64, whole cache lines for each thread: the `end` of its `Lists`; empty for dense input
     samples: np.ndarray  # uint16 (threads, entries)
     values: np.ndarray  # (threads, entries, BLOCK)
     rows: int  # batch rows there is room for, a multiple of the panel width
-    clock: np.ndarray | None = None  # int64 (threads, phases + 1): ticks spent on each, and the last mark
+    clock: np.ndarray | None = None  # int64 (threads, 16): ticks spent on each phase; in the last column, the last mark
 
 
 class Span(NamedTuple):
@@ -158,7 +158,7 @@ def train_steps(net, data, work, span, totals, sync, thread, threads):
     w_out, b_out = _output(net, net.parameters)
     dw_out, db_out = _output(net, net.target)
     panels_of_x, z, dz, scratch = _private(net, work, thread)
-    x = open_input(data, work, panels_of_x, thread)
+    x = open_input(net, data, work, panels_of_x, thread)
     labels = work.labels[thread]
     k_own = share(w_out.shape[0], thread, threads)
     full_rows = (span.batch + ROWS - 1) // ROWS * ROWS
