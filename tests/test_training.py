@@ -227,6 +227,7 @@ def test_no_test_example_is_ever_trained_on() -> None:
 def test_a_whole_run_compiles_each_kernel_once(small: Dataset) -> None:
     run = run_of(small, epochs=1)
     run.compile()
+    run.compile_evaluation()
     before = len(train_steps.signatures), len(predict_logits.signatures)
     list(run)
     run.evaluate()
@@ -234,6 +235,10 @@ def test_a_whole_run_compiles_each_kernel_once(small: Dataset) -> None:
         other = run_of(small, epochs=2, hidden=(9,), batch_size=50, threads=threads)
         list(other)
         other.evaluate()
+    frozen = small.train.x.copy(), small.train.y.copy()
+    for array in frozen:
+        array.flags.writeable = False
+    fastnn.train(frozen, (9,), epochs=1).predict(frozen[0], engine="kernels")
     assert (len(train_steps.signatures), len(predict_logits.signatures)) == before
 
 

@@ -175,4 +175,4 @@ def _checked_labels(y: np.ndarray, classes: int, source: str) -> np.ndarray:
     if bad.size:
         at = int(bad[0])
         raise DataError(f"{source}: label {y[at]} in row {at + 1}; expected whole numbers 0 to {classes - 1}")
-    return np.ascontiguousarray(y, np.int32)
+    return np.require(y, np.int32, ["C", "A", "W"])  # read-only labels would make Numba compile every kernel anew

@@ -95,13 +95,14 @@ def choose_input(x: Any, hidden: int, batch: int, mode: str) -> np.ndarray | Blo
 
 
 def _pays(x: Any, batch: int) -> bool:
-    """Whether sparse input is the faster, from a sample of the rows; a map is left where it is."""
+    """Whether sparse input is the faster, from a sample of the rows; a map is left where it is, CSR seldom dense."""
     if is_mapped(x):
         return False
+    csr = hasattr(x, "indptr")
     sample = x[:: max(1, x.shape[0] // _SAMPLE)][:_SAMPLE]
-    density = block_density(sample if hasattr(x, "indptr") else np.ascontiguousarray(sample))
+    density = block_density(sample if csr else np.ascontiguousarray(sample))
     in_use = density * blocks_of(x.shape[1]) * batch * _ENTRY_BYTES
-    return density <= _DENSEST and in_use <= _MOST_BYTES
+    return density <= _DENSEST and (csr or in_use <= _MOST_BYTES)
 
 
 def _dense(x: Any) -> np.ndarray:
