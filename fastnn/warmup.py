@@ -5,12 +5,14 @@ Numba compiles under a lock, so that threads would wait for each other.
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
+from pathlib import Path
 
 import numpy as np
 
@@ -56,8 +58,13 @@ class Job:
     def __init__(self, job: str) -> None:
         self.job, self.begin = job, time.perf_counter()
         script = f"from fastnn.warmup import compile_job; compile_job({job!r})"
+        known = [str(Path(__file__).resolve().parent.parent), os.environ.get("PYTHONPATH", "")]
         self._process = subprocess.Popen(
-            [sys.executable, "-c", script], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+            [sys.executable, "-P", "-c", script],  # -P: what lies in the current folder is not ours to run
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, known))},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
         )
 
     def done(self) -> bool:

@@ -56,7 +56,7 @@ MUTANTS = [
     ("dense.py", "t = rank1_transposed(t, x_q, i, k, dz_p, i)", "t = rank1_transposed(t, x_q, i, k, dz_p, i0)"),
     ("dense.py", "store(where_positive(t, load(a_q, i)) if p1 == h_panels else t, dx_q, i)", "store(t, dx_q, i)"),
     ("dense.py", "t = add(t, load(dz_p, i))", "t = load(dz_p, i)"),
-    ("output.py", "dz_s[y[s * width + i], i] -= number(scale, z)", "dz_s[y[s * width + i], i] += number(scale, z)"),
+    ("output.py", "number(scale, z) if y[first + i] == c", "number(-scale, z) if y[first + i] == c"),
     ("output.py", "b[c // width, c % width] += total", "b[c // width, c % width] -= total"),
     ("tiles.py", 'builder.fcmp_ordered(">", a, zero), v, zero)', 'builder.fcmp_ordered("<", a, zero), v, zero)'),
 ]

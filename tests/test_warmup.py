@@ -36,6 +36,17 @@ def test_failures_say_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
         list(warm(1, ("evaluate uint8",)))
 
 
+def test_a_job_runs_our_own_code_whatever_lies_in_the_current_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "fastnn").mkdir()
+    (tmp_path / "fastnn" / "__init__.py").write_text("raise SystemExit('not ours')")
+    (tmp_path / "numpy.py").write_text("raise SystemExit('not ours')")
+    monkeypatch.delenv("PYTHONPATH", raising=False)
+    monkeypatch.chdir(tmp_path)
+    assert Job("evaluate uint8").wait().job == "evaluate uint8"
+
+
 def test_a_job_that_is_stopped_is_gone() -> None:
     job = Job("evaluate uint8")
     job.stop()
