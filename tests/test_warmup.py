@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -74,6 +75,7 @@ def test_after_a_warmup_nothing_is_compiled(tmp_path: Path) -> None:
     assert "all kernels are compiled" in fastnn("warmup", **env).stdout
     script = """
 import sys
+import time
 import numpy as np
 from fastnn.kernels.jit import watch_compilation
 from fastnn.training import Settings, Training, from_arrays
@@ -94,3 +96,39 @@ print(names)
         command, capture_output=True, text=True, check=True, env={**os.environ, **env, "PYTHONPATH": str(ROOT)}
     )
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_a_run_that_is_stopped_while_it_compiles_leaves_no_process(tmp_path: Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "FASTNN_CACHE_DIR": str(tmp_path / "cache")}
+    command = [sys.executable, "-m", "fastnn", "train", "--data", "strokes", "-e", "1", "-o", str(tmp_path / "model")]
+    run = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+    assert run.stderr
+
+    def children() -> list[Path]:
+        marked = f"FASTNN_CACHE_DIR={tmp_path}".encode()
+        found = []
+        for process in Path("/proc").glob("[0-9]*"):
+            try:
+                if (
+                    marked in (process / "environ").read_bytes()
+                    and b"compile_job" in (process / "cmdline").read_bytes()
+                ):
+                    found.append(process)
+            except OSError:  # ended meanwhile, or not ours to read
+                continue
+        return found
+
+    for line in run.stderr:
+        if line.startswith("compiling"):
+            break
+    deadline = time.monotonic() + 30
+    while not children() and run.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.05)
+    helped = children()
+    run.terminate()
+    assert run.wait(30) == 143
+    run.stderr.close()
+    assert helped or (os.cpu_count() or 1) == 1
+    assert not children()
+    assert not (tmp_path / "model").exists()
