@@ -142,7 +142,7 @@ class Phase:
 def phases(hidden: tuple[int, ...], batch: int, threads: int | None = None, epochs: int = 10) -> list[Phase]:
     """Where the time of a training step goes, on 20,000 drawn digits; the last row is the whole step.
 
-    A counter of the processor is read between the phases, which takes about 0.2 µs a step.
+    A counter of the processor is read between the phases, by kernels compiled for that.
     """
     from fastnn.kernels.clock import PHASES
     from fastnn.training import Settings, Training

@@ -69,7 +69,7 @@ def until(names: list[str], options: argparse.Namespace) -> dict[str, Any]:
         harness.once("fastnn", None, options.threads, question, {"FASTNN_CACHE_DIR": warm})
         for _ in range(options.rounds):
             for name in names:
-                for shown, env in variants(name, warm):
+                for shown, env in variants(name, warm, folder):
                     answer = harness.once(name, options.python, options.threads, question, env)
                     if "error" in answer or answer["accuracy"] < works.GOAL:
                         sys.stderr.write(f"{shown}: {answer}\n")
@@ -81,11 +81,11 @@ def until(names: list[str], options: argparse.Namespace) -> dict[str, Any]:
     return {"threads": options.threads, "goal": works.GOAL, "work": works.UNTIL.name, "sides": best}
 
 
-def variants(name: str, warm: str) -> list[tuple[str, dict[str, str]]]:
+def variants(name: str, warm: str, folder: str) -> list[tuple[str, dict[str, str]]]:
     """The ways of starting a side: fastnn with its kernels compiled, and with nothing."""
     if name != "fastnn":
         return [(name, {})]
-    cold = tempfile.mkdtemp(prefix="fastnn-peers-")
+    cold = tempfile.mkdtemp(dir=folder)
     return [("fastnn", {"FASTNN_CACHE_DIR": warm}), ("fastnn, nothing compiled", {"FASTNN_CACHE_DIR": cold})]
 
 

@@ -17,8 +17,6 @@ class Work:
 
     Attributes
     ----------
-    name : str
-        As shown: layers and batch.
     data : str
         Key of `DATA`.
     sizes : tuple of int
@@ -35,6 +33,7 @@ class Work:
 
     @property
     def name(self) -> str:
+        """As shown: layers and batch."""
         kind = {"mnist": "", "mnist-part": "", "tabular": "tabular ", "one-hot": "one-hot "}[self.data]
         return f"{kind}{'-'.join(map(str, self.sizes))}, {self.batch}"
 

@@ -60,7 +60,7 @@ def read(work: Work, raw: bool) -> Data:
 
 
 def serve(make: Make, version: str, raw: bool = False) -> None:
-    """Answer until stdin ends. With ``--until ACCURACY`` train the one work given until that is reached."""
+    """Answer until stdin ends. A work that has `until` is trained until it reads that share of the test examples."""
     print(json.dumps({"ready": version}), flush=True)
     for line in sys.stdin:
         question: dict[str, Any] = json.loads(line)
