@@ -8,6 +8,7 @@ import pytest
 from fastnn import reference
 from fastnn.kernels.host import SHAPE
 from fastnn.kernels.layout import aligned_zeros, from_panels, to_panels
+from fastnn.kernels.losses import Examples
 from fastnn.kernels.measure import (
     dense_layer,
     forward_product,
@@ -93,10 +94,11 @@ def test_softmax_cross_entropy(measure, engine: str, b: int, c: int) -> None:  #
         return
     z_p = to_panels(np.ascontiguousarray(z.T), -(-c // SHAPE.rows) * SHAPE.rows)
     dz, scratch = to_panels(np.zeros((z_p.shape[1], b), np.float32)), aligned_zeros((W, W), np.dtype("f4"))
-    softmax_many(z_p, y, c, scratch, dz, 1)
+    batch = Examples(y.astype(np.int32), np.ones(b, np.float32), b)
+    softmax_many(z_p, batch, c, scratch, dz, 1)
     wanted = reference.softmax_cross_entropy(z, y)[2] * b
     np.testing.assert_allclose(from_panels(dz, c, b).T, wanted, atol=1e-5)
-    measure(lambda: softmax_many(z_p, y, c, scratch, dz, 100), calls=100)
+    measure(lambda: softmax_many(z_p, batch, c, scratch, dz, 100), calls=100)
 
 
 @pytest.mark.parametrize("engine", ["sparse", "dense"])
@@ -173,7 +175,8 @@ def test_how_sparse_hidden_layers_are(benchmark) -> None:  # type: ignore[no-unt
     from fastnn.bench import random_dataset
     from fastnn.datasets import load
     from fastnn.datasets.named import find
-    from fastnn.training import Settings, Training
+    from fastnn.settings import Settings
+from fastnn.training import Training
 
     data = load("mnist") if find("mnist") else random_dataset(5_000)
     run = Training(data, Settings((128, 128), 3, 64, 0.1))

@@ -11,7 +11,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "train": "fastnn.training",
     "Training": "fastnn.training",
-    "Settings": "fastnn.training",
+    "Settings": "fastnn.settings",
     "Epoch": "fastnn.training",
     "load": "fastnn.model",
     "Model": "fastnn.model",

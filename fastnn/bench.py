@@ -112,7 +112,8 @@ def numpy_epoch(dataset: Dataset, sizes: tuple[int, ...], batch: int, rate: floa
 
 def epoch_seconds(dataset: Dataset, sizes: tuple[int, ...], batch: int, threads: int | None, repeats: int = 3) -> float:
     """Seconds of the fastest of `repeats` epochs of fastnn, after one that does not count."""
-    from fastnn.training import Settings, Training
+    from fastnn.settings import Settings
+    from fastnn.training import Training
 
     run = Training(dataset, Settings(sizes[1:-1], repeats + 1, batch, 0.05, threads=threads))
     try:
@@ -145,7 +146,8 @@ def phases(hidden: tuple[int, ...], batch: int, threads: int | None = None, epoc
     A counter of the processor is read between the phases, by kernels compiled for that.
     """
     from fastnn.kernels.clock import PHASES
-    from fastnn.training import Settings, Training
+    from fastnn.settings import Settings
+    from fastnn.training import Training
 
     dataset = load_strokes(train=20_000, test=1)
     run = Training(dataset, Settings(hidden, epochs + 1, batch, 0.05, threads=threads))

@@ -5,14 +5,16 @@ Two engines give the same answers to 1e-6, and far nearer: NumPy, ready at once,
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from fastnn.datasets.base import dense_rows, is_sparse
 from fastnn.errors import DataError, UsageError
+from fastnn.network import ACTIVATIONS as _KINDS
 from fastnn.network import Network
+from fastnn.reference import ACTIVATIONS
 
 ENGINES = ("auto", "numpy", "kernels")
 FEW_ROWS = 1_000  # NumPy answers these before the kernels are loaded
@@ -21,13 +23,29 @@ _SPARSE_ROWS = 1_024  # made dense at once
 _FLOPS_A_CALL = 2e9  # about 10 to 50 ms: Ctrl-C waits for the end of a call
 
 
+Scaling = tuple[np.ndarray, np.ndarray]  # mean and deviation of each feature
+
+
+def scaled(x: np.ndarray, scaling: Scaling | None) -> np.ndarray:
+    """(x − mean) / deviation, float64 for float64 and else float32; x itself without a scaling."""
+    if scaling is None:
+        return x
+    found = (x - scaling[0]) / scaling[1]
+    return found if x.dtype == np.float64 else found.astype(np.float32)
+
+
 def scale_of(x: Any) -> float:
     """What pixels are multiplied by: uint8 holds 0 to 255 and the network sees 0 to 1; floats are taken as they are."""
     return 1 / 255 if x.dtype == np.uint8 else 1.0
 
 
 def logits(
-    network: Network, parameters: Sequence[np.ndarray], x: Any, engine: str = "auto", threads: int | None = None
+    network: Network,
+    parameters: Sequence[np.ndarray],
+    x: Any,
+    engine: str = "auto",
+    threads: int | None = None,
+    scaling: Scaling | None = None,
 ) -> np.ndarray:
     """Logits of each row.
 
@@ -42,6 +60,8 @@ def logits(
         ``"auto"`` takes NumPy up to 1,000 rows. Within an engine a row's bits do not depend on the others.
     threads : int, optional
         For the kernels; as many as can run by default.
+    scaling : (ndarray, ndarray), optional
+        Mean and deviation (D,), subtracted and divided by first.
 
     Returns
     -------
@@ -57,28 +77,42 @@ def logits(
     if x.shape[0] == 0:
         return np.zeros((0, network.sizes[-1]))
     if engine == "numpy" or (engine == "auto" and x.shape[0] <= FEW_ROWS):
-        return _numpy_logits(parameters, x)
-    return _kernel_logits(network, parameters, x, threads)
+        return _numpy_logits(network, parameters, x, scaling)
+    return _kernel_logits(network, parameters, x, threads, scaling)
 
 
-def _numpy_logits(parameters: Sequence[np.ndarray], x: Any) -> np.ndarray:
+def _numpy_logits(network: Network, parameters: Sequence[np.ndarray], x: Any, scaling: Scaling | None) -> np.ndarray:
     """Row by row: a product of matrices gives a row other bits in another batch."""
     out = np.empty((x.shape[0], parameters[-1].size))
     wide = [p.astype(np.float64) for p in parameters]
     for i in range(len(out)):
-        a = dense_rows(x, i, i + 1)[0] * scale_of(x)
-        for w, b in zip(wide[:-2:2], wide[1:-2:2], strict=True):
-            a = np.maximum(a @ w + b, 0)
-        out[i] = a @ wide[-2] + wide[-1]
+        row = scaled(dense_rows(x, i, i + 1), scaling)
+        a = row[0] * scale_of(row)
+        for layer, w, b in zip(network.layers, wide[::2], wide[1::2], strict=True):
+            a = ACTIVATIONS[layer.activation](a @ w + b)
+        out[i] = a
     return out
 
 
-def _kernel_logits(network: Network, parameters: Sequence[np.ndarray], x: Any, threads: int | None) -> np.ndarray:
+def _kernel_logits(
+    network: Network, parameters: Sequence[np.ndarray], x: Any, threads: int | None, scaling: Scaling | None
+) -> np.ndarray:
     from fastnn.kernels.host import available_threads
     from fastnn.kernels.workers import Workers
 
     with Workers(threads or available_threads()) as workers:
-        return Forward(network, workers).logits(parameters, x)
+        return Forward(network, workers, scaling).logits(parameters, x)
+
+
+def hidden_for(network: Network, dropout: float = 0.0, seed: int = 0):  # type: ignore[no-untyped-def]
+    """What kernels need to know of a network's hidden layers; None where all are plain ReLU."""
+    from fastnn.kernels.hidden import Hidden
+
+    names = network.activations[:-1]
+    if not names or (set(names) == {"relu"} and not dropout):
+        return None
+    kinds = np.array([_KINDS.index(name) for name in names], np.int64)
+    return Hidden(kinds, np.full(len(names), float(dropout)), seed)
 
 
 class Forward:
@@ -90,31 +124,37 @@ class Forward:
     ----------
     network : Network
     workers : Workers
+    scaling : (ndarray, ndarray), optional
+        Mean and deviation of each feature.
     """
 
-    def __init__(self, network: Network, workers) -> None:  # type: ignore[no-untyped-def]
+    def __init__(self, network: Network, workers, scaling: Scaling | None = None) -> None:  # type: ignore[no-untyped-def]
         from fastnn.kernels.layout import Layout
-        from fastnn.kernels.steps import Work
+        from fastnn.kernels.memory import Work
         from fastnn.kernels.workers import sync_area
 
+        self._scaling = scaling
         self._layout, self._workers = Layout(network.sizes, np.dtype(np.float64)), workers
-        self._work = Work(*self._layout.workspace(_ROWS_A_BLOCK, workers.threads, sides=workers.threads))
+        self._hidden, threads = hidden_for(network), workers.threads
+        slopes = threads if self._hidden else 0
+        self._work = Work(*self._layout.workspace(_ROWS_A_BLOCK, threads, sides=threads, slopes=slopes))
         self._sync = sync_area()
 
     def _call(self, buffer: np.ndarray, x: np.ndarray, rows: int):  # type: ignore[no-untyped-def]
         """The arguments of `predict_logits` for the first rows of `x`, but for the span and the result."""
         from fastnn.kernels.inputs import for_kernels
-        from fastnn.kernels.steps import Data, Net
+        from fastnn.kernels.memory import Data, Net
 
-        net = Net(self._layout.table(), buffer, buffer)
+        net = Net(self._layout.table(), buffer, buffer, self._hidden)
         return net, Data(for_kernels(x), np.zeros(1, np.int32), np.arange(rows), scale_of(x)), self._work
 
     def _kernel(self, x: Any):  # type: ignore[no-untyped-def]
         """The kernel, and arguments of the types it is called with for this kind of `x`."""
-        from fastnn.kernels.steps import Span, predict_logits
+        from fastnn.kernels.memory import Span
+        from fastnn.kernels.steps import predict_logits
 
-        call = self._call(self._layout.zeros(), dense_rows(x, 0, 1), 1)
-        return predict_logits, *call, Span(0, 0, 1, 0.0), np.zeros((1, 1)), self._sync, 0, 1
+        call = self._call(self._layout.zeros(), scaled(dense_rows(x, 0, 1), self._scaling), 1)
+        return predict_logits, *call, Span(0, 0, 1, np.zeros(1)), np.zeros((1, 1)), self._sync, 0, 1
 
     def compile(self, x: Any) -> None:
         """Compile for this kind of `x`, or load what was compiled before, without running."""
@@ -130,7 +170,8 @@ class Forward:
 
     def logits(self, parameters: Sequence[np.ndarray], x: Any) -> np.ndarray:
         """Logits (N, C), float64, of the rows of `x`."""
-        from fastnn.kernels.steps import Span, predict_logits
+        from fastnn.kernels.memory import Span
+        from fastnn.kernels.steps import predict_logits
 
         sizes = self._layout.sizes
         out = np.empty((x.shape[0], sizes[-1]))
@@ -138,11 +179,11 @@ class Forward:
         packed = self._layout.pack(parameters)
         flops_a_row = 2 * sum(k * h for k, h in zip(sizes[:-1], sizes[1:], strict=True))
         rows = max(_ROWS_A_BLOCK, int(_FLOPS_A_CALL / flops_a_row)) // _ROWS_A_BLOCK * _ROWS_A_BLOCK
-        rows = min(rows, _SPARSE_ROWS) if is_sparse(x) else rows
+        rows = min(rows, _SPARSE_ROWS) if is_sparse(x) or self._scaling else rows
         for first in range(0, len(out), rows):
-            part = dense_rows(x, first, min(first + rows, len(out)))
+            part = scaled(dense_rows(x, first, min(first + rows, len(out))), self._scaling)
             net, data, work = self._call(packed, part, len(part))
-            span = Span(0, len(part), _ROWS_A_BLOCK, 0.0)
+            span = Span(0, len(part), _ROWS_A_BLOCK, np.zeros(1))
             self._workers.run(predict_logits, net, data, work, span, out[first : first + rows], sync=self._sync)
         return out
 
@@ -151,6 +192,17 @@ def softmax(z: np.ndarray) -> np.ndarray:
     """Probabilities of logits (N, C), float64, each row summing to 1."""
     e = np.exp(z.astype(np.float64) - z.max(axis=1, keepdims=True))
     return e / e.sum(axis=1, keepdims=True)
+
+
+# what outputs mean, by the loss that made them
+LINKS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "softmax": softmax,
+    "squared": ACTIVATIONS["identity"],
+    "absolute": ACTIVATIONS["identity"],
+    "huber": ACTIVATIONS["identity"],
+    "logistic": ACTIVATIONS["logistic"],
+    "poisson": np.exp,
+}
 
 
 def mean_loss(z: np.ndarray, y: np.ndarray) -> float:

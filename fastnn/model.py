@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastnn import inference, weights
+from fastnn import inference, reference, weights
+from fastnn.calibration import calibration_error
 from fastnn.datasets.base import Split, checked_features, is_sparse
 from fastnn.errors import DataError, printable
 from fastnn.network import Network
@@ -34,6 +35,8 @@ class Prediction:
         The file it was read from.
     warning : str, optional
         What a person should know: the picture is blank, or tiny.
+    verdict : {"sure", "unsure", "nothing"}
+        Whether the answer is to be believed: unsure below the fitted threshold, nothing for a blank picture.
     """
 
     label: str
@@ -41,6 +44,7 @@ class Prediction:
     probabilities: dict[str, float]
     image: str
     warning: str | None = None
+    verdict: str = "sure"
 
 
 @dataclass(frozen=True)
@@ -52,19 +56,22 @@ class Evaluation:
     examples : int
     loss : float
         Mean cross-entropy.
-    accuracy : float
-        Share of right answers, 0 to 1.
+    accuracy : float, optional
+        Share of right answers, 0 to 1; None where there are targets instead of labels.
     per_class : dict of str to float
         Share of right answers among the examples of each class that occurs.
     confusion : ndarray (C, C)
         int64; row the true class, column the predicted one.
+    calibration_error : float, optional
+        Mean gap between confidence and accuracy, in 15 bins.
     """
 
     examples: int
     loss: float
-    accuracy: float
+    accuracy: float | None
     per_class: dict[str, float]
     confusion: np.ndarray
+    calibration_error: float | None = None
 
 
 @dataclass(frozen=True)
@@ -77,12 +84,15 @@ class Model:
     parameters : list of ndarray
         ``[w, b, w, b, …]``, w (inputs, units), float32 or float64.
     metadata : dict
-        classes (their names), preprocessing, training, history, data; stored in the file.
+        classes (their names), preprocessing, training, history, data, calibration; stored in the file.
+    scaling : (ndarray, ndarray), optional
+        Mean and deviation of each feature, float64 (D,), which it subtracts and divides by first.
     """
 
     network: Network
     parameters: list[np.ndarray]
     metadata: dict[str, Any] = field(default_factory=dict)
+    scaling: inference.Scaling | None = None
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -109,7 +119,8 @@ class Model:
         Returns
         -------
         ndarray (N, C)
-            float64; rows sum to 1.
+            float64; rows sum to 1. For losses other than softmax: the probability of each label (logistic), or
+            the predicted numbers themselves.
 
         Raises
         ------
@@ -122,11 +133,45 @@ class Model:
         if x.shape[0] == 0:
             return np.zeros((0, self.network.sizes[-1]))
         x = checked_features(x, "examples")
-        return inference.softmax(inference.logits(self.network, self.parameters, x, engine, threads))
+        return self._linked(self.logits(x, engine, threads))
+
+    def logits(self, x: Any, engine: str = "auto", threads: int | None = None) -> np.ndarray:
+        """Outputs before softmax, divided by the temperature of the calibration; x checked."""
+        z = inference.logits(self.network, self.parameters, x, engine, threads, self.scaling)
+        return z / self.temperature if self.loss == "softmax" else z
+
+    @property
+    def temperature(self) -> float:
+        """What logits are divided by; 1 where it was not fitted."""
+        return float(self.metadata.get("calibration", {}).get("temperature", 1.0))
+
+    @property
+    def unsure_below(self) -> float:
+        """Confidence below which an answer is called unsure; 0 where it was not fitted."""
+        return float(self.metadata.get("calibration", {}).get("unsure_below", 0.0))
+
+    @property
+    def loss(self) -> str:
+        """What it was trained by, which says what its outputs mean."""
+        found = self.metadata.get("training", {}).get("loss", "softmax")
+        return found if found in inference.LINKS else "softmax"
+
+    def _linked(self, z: np.ndarray) -> np.ndarray:
+        return inference.LINKS[self.loss](z)
 
     def predict(self, x: Any, engine: str = "auto", threads: int | None = None) -> np.ndarray:
-        """Index of the most probable class for each row, int64 (N,); takes what `predict_proba` takes."""
-        return self.predict_proba(x, engine, threads).argmax(axis=1)
+        """The answer for each row; takes what `predict_proba` takes.
+
+        Returns
+        -------
+        ndarray
+            Index of the most probable class, int64 (N,); or what the loss the model was trained by makes of it: bool
+            (N, C) for logistic, float64 (N, C) for losses of numbers.
+        """
+        found = self.predict_proba(x, engine, threads)
+        if self.loss == "softmax":
+            return found.argmax(axis=1)
+        return found > 0.5 if self.loss == "logistic" else found
 
     def predict_images(self, paths: Sequence[str | Path] | str | Path) -> list[Prediction]:
         """Read picture files (or every picture of a folder) and say what they show.
@@ -155,12 +200,15 @@ class Model:
         prepared = images.RECIPES[recipe](images.read(Path(path)))
         probabilities = self.predict_proba(prepared.pixels.reshape(1, -1), engine="numpy")[0]
         best = int(probabilities.argmax())
+        confidence = float(probabilities[best])
+        verdict = "nothing" if not prepared.pixels.any() else "unsure" if confidence < self.unsure_below else "sure"
         return Prediction(
             self.classes[best],
-            float(probabilities[best]),
+            confidence,
             dict(zip(self.classes, map(float, probabilities), strict=True)),
             str(path),
             prepared.warning,
+            verdict,
         )
 
     def evaluate(self, split: Split, engine: str = "kernels", threads: int | None = None) -> Evaluation:
@@ -174,20 +222,34 @@ class Model:
         features, classes = self.network.sizes[0], self.network.sizes[-1]
         if split.x.shape[1] != features:
             raise DataError(f"examples of {split.x.shape[1]} features; this model takes {features}")
-        if int(split.y.max()) >= classes:
+        if (split.y.ndim == 1) != (self.loss == "softmax"):
+            raise DataError(f"this model was trained by --loss {self.loss}, which the labels of the data do not fit")
+        if split.y.ndim == 2 and split.y.shape[1] != classes:
+            raise DataError(f"{split.y.shape[1]} targets an example; this model predicts {classes}")
+        if split.y.ndim == 1 and int(split.y.max()) >= classes:
             raise DataError(f"label {int(split.y.max())} in the data; this model knows {classes} classes")
-        z = inference.logits(self.network, self.parameters, split.x, engine, threads)
-        return evaluation(z, split.y, self.classes)
+        delta = self.metadata.get("training", {}).get("huber_delta", 1.0)
+        return evaluate_logits(self.logits(split.x, engine, threads), split, self.classes, self.loss, delta)
 
     def save(self, path: str | Path) -> None:
-        """Write one safetensors file, whole or not at all.
+        """Write one file, whole or not at all: .npz and .json by the end of its name, else safetensors.
 
         Raises
         ------
         RunError
             When it can't be written.
         """
-        weights.save(weights.Stored(self.network, self.parameters, self.metadata), path)
+        weights.save(weights.Stored(self.network, self.parameters, self.metadata, self.scaling), path)
+
+
+def evaluate_logits(
+    z: np.ndarray, split: Split, classes: tuple[str, ...], loss: str = "softmax", delta: float = 1.0
+) -> Evaluation:
+    """How logits (N, C) do on a split, by the loss the network was trained with."""
+    if loss == "softmax":
+        return evaluation(z, split.y, classes)
+    mean, _ = reference.elementwise_loss(loss, z, split.y, delta, split.weights)
+    return Evaluation(len(z), mean, None, {}, np.zeros((0, 0), np.int64))
 
 
 def evaluation(z: np.ndarray, y: np.ndarray, classes: tuple[str, ...]) -> Evaluation:
@@ -195,7 +257,8 @@ def evaluation(z: np.ndarray, y: np.ndarray, classes: tuple[str, ...]) -> Evalua
     confusion = inference.confusion_matrix(y, z.argmax(axis=1), len(classes))
     counts, right = confusion.sum(axis=1), confusion.diagonal()
     per_class = {name: float(r / n) for name, r, n in zip(classes, right, counts, strict=True) if n}
-    return Evaluation(len(y), inference.mean_loss(z, y), float(right.sum() / len(y)), per_class, confusion)
+    error = calibration_error(inference.softmax(z), y)
+    return Evaluation(len(y), inference.mean_loss(z, y), float(right.sum() / len(y)), per_class, confusion, error)
 
 
 def load(path: str | Path | None = None) -> Model:
@@ -207,7 +270,7 @@ def load(path: str | Path | None = None) -> Model:
         When it is missing or not a whole, sound model file.
     """
     stored = weights.load(weights.shipped() if path is None else path)
-    return Model(stored.network, stored.parameters, stored.metadata)
+    return Model(stored.network, stored.parameters, stored.metadata, stored.scaling)
 
 
 def recipe_for(dataset: Dataset) -> str:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from fastnn.errors import UsageError
 
+if TYPE_CHECKING:
+    import numpy as np
+
 MAX_UNITS = 2**20
 MAX_PARAMETERS = 2**28
-ACTIVATIONS = ("relu", "identity")
+ACTIVATIONS = ("relu", "leaky-relu", "gelu", "tanh", "logistic", "identity")  # in the order kernels know them by
 INITIALISATIONS = ("he", "glorot")
 
 
@@ -24,7 +26,7 @@ class Dense:
     inputs, units : int
         Size of x and of the result, 1 to 2**20.
     activation : str
-        ``"relu"``, or ``"identity"`` for the logits of the last layer.
+        One of `ACTIVATIONS`; ``"identity"`` for the logits of the last layer.
     """
 
     inputs: int
@@ -54,29 +56,40 @@ class Network:
         for below, above in zip(self.layers[:-1], self.layers[1:], strict=True):
             if below.units != above.inputs:
                 raise UsageError(f"a layer of {below.units} units feeds one of {above.inputs} inputs")
-            if below.activation != "relu":
-                raise UsageError(f"hidden activation {below.activation!r}: expected 'relu'")
+            if below.activation not in ACTIVATIONS:
+                raise UsageError(f"activation {below.activation!r}: expected one of {', '.join(ACTIVATIONS)}")
         if self.layers[-1].activation != "identity":
             raise UsageError(f"output activation {self.layers[-1].activation!r}: expected 'identity' (logits)")
         if self.parameter_count > MAX_PARAMETERS:
             raise UsageError(f"{self.parameter_count:,} parameters: at most {MAX_PARAMETERS:,} are supported")
 
     @classmethod
-    def mlp(cls, inputs: int, hidden: Sequence[int], classes: int) -> Network:
-        """A multilayer perceptron with ReLU hidden layers of the given widths (none: softmax regression)."""
+    def mlp(cls, inputs: int, hidden: Sequence[int], classes: int, activation: str | Sequence[str] = "relu") -> Network:
+        """A multilayer perceptron with hidden layers of the given widths (none: a linear model).
+
+        Parameters
+        ----------
+        inputs, classes : int
+        hidden : sequence of int
+        activation : str or sequence of str
+            Of all hidden layers, or of each.
+        """
         sizes = [int(inputs), *(int(width) for width in hidden), int(classes)]
-        last = len(sizes) - 2
-        return cls(
-            tuple(
-                Dense(k, h, "identity" if i == last else "relu")
-                for i, (k, h) in enumerate(zip(sizes[:-1], sizes[1:], strict=True))
-            )
-        )
+        given = [activation] if isinstance(activation, str) else list(activation)
+        each = given * len(hidden) if len(given) == 1 else given
+        if len(each) != len(hidden):
+            raise UsageError(f"{len(each)} activations for {len(hidden)} hidden layers: expected one, or one each")
+        return cls(tuple(Dense(*layer) for layer in zip(sizes[:-1], sizes[1:], [*each, "identity"], strict=True)))
 
     @property
     def sizes(self) -> tuple[int, ...]:
         """Inputs, units of each hidden layer, classes: ``(784, 128, 10)``."""
         return (self.layers[0].inputs, *(layer.units for layer in self.layers))
+
+    @property
+    def activations(self) -> tuple[str, ...]:
+        """Of every layer; the last one's is ``"identity"``."""
+        return tuple(layer.activation for layer in self.layers)
 
     @property
     def parameter_shapes(self) -> dict[str, tuple[int, ...]]:
@@ -100,9 +113,12 @@ class Network:
         seed : int
             Same seed, same bits.
         how : {"he", "glorot"}
-            ``"he"``: normal with variance 2 / inputs (He et al. 2015, eq. 10), 1 / inputs for the logits.
+            ``"he"``: normal with variance 2 / inputs (He et al. 2015, eq. 10), 1 / inputs where the activation is
+            not like ReLU.
             ``"glorot"``: uniform within ±sqrt(6 / (inputs + units)) (Glorot and Bengio 2010, eq. 16).
         """
+        import numpy as np  # here, so that the command's help need not wait for it
+
         if how not in INITIALISATIONS:
             raise UsageError(f"initialisation {how!r}: expected one of {', '.join(INITIALISATIONS)}")
         random = np.random.Generator(np.random.Philox(key=[seed, 0]))
@@ -110,7 +126,7 @@ class Network:
         for layer in self.layers:
             shape = (layer.inputs, layer.units)
             if how == "he":
-                gain = 2.0 if layer.activation == "relu" else 1.0
+                gain = 2.0 if layer.activation in ("relu", "leaky-relu", "gelu") else 1.0
                 weight = random.standard_normal(shape, np.float32) * np.float32((gain / layer.inputs) ** 0.5)
             else:
                 bound = np.float32((6 / sum(shape)) ** 0.5)

@@ -10,16 +10,29 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from fastnn.errors import RunError
 
+# what a job trains with, beside the kind of data: the kernels that presets and most runs need
+_WITH: dict[str, dict[str, Any]] = {
+    "adam": {"optimizer": "adam"},
+    "dropout": {"optimizer": "adam", "dropout": 0.5},
+    "pictures": {"optimizer": "adam", "shift": 1.0},
+}
 JOBS = (
     *(f"train {dtype} {mode}" for mode, dtype in product(("sparse", "dense"), ("uint8", "float32", "float64"))),
+    *(
+        "train uint8 sparse adam",
+        "train uint8 sparse dropout",
+        "train uint8 dense pictures",
+        "train float32 dense adam",
+    ),
     *(f"evaluate {dtype}" for dtype in ("uint8", "float32", "float64")),
     "strokes",
 )
@@ -36,15 +49,17 @@ class Warm:
 def compile_job(job: str) -> None:
     """Compile the kernels of a job, or load them, in this process."""
     from fastnn.datasets.strokes import draw
-    from fastnn.training import Settings, Training, from_arrays
+    from fastnn.settings import Settings
+    from fastnn.training import Training, from_arrays
 
     kind, _, rest = job.partition(" ")
     if kind == "strokes":
         draw(2)
         return
-    dtype, _, mode = rest.partition(" ")
+    dtype, mode, more, *_ = [*rest.split(" "), "", ""]
     x, y = np.eye(4, 9, dtype=dtype), np.arange(4) % 2
-    run = Training(from_arrays(x, y), Settings((4,), 1, 2, input=mode or "dense"))
+    settings = Settings((4,), 1, 2, input="auto" if more == "pictures" else mode or "dense", **_WITH.get(more, {}))
+    run = Training(replace(from_arrays(x, y), image_shape=(3, 3)), settings)
     if kind == "evaluate":
         run.compile_evaluation()
     else:

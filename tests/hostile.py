@@ -6,6 +6,7 @@ import io
 import json
 import pickle
 import struct
+import warnings
 import zipfile
 from collections.abc import Iterator
 from typing import Any
@@ -75,6 +76,170 @@ class Canary:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (open, (self.path, "w"))
+
+
+def npz_of(arrays: dict[str, np.ndarray], compression: int = zipfile.ZIP_STORED) -> bytes:
+    members = {}
+    for name, array in arrays.items():
+        content = io.BytesIO()
+        np.save(content, array)
+        members[f"{name}.npy"] = content.getvalue()
+    return zip_of(members, compression)
+
+
+def zip_of(members: dict[str, bytes], compression: int = zipfile.ZIP_STORED) -> bytes:
+    archive = io.BytesIO()
+    with warnings.catch_warnings(), zipfile.ZipFile(archive, "w", compression) as file:
+        warnings.simplefilter("ignore")
+        for name, content in members.items():
+            file.writestr(name.rstrip("+"), content)  # a + makes the same name twice
+    return archive.getvalue()
+
+
+def npy_header(shape: str, dtype: str = "<f4") -> bytes:
+    text = f"{{'descr': '{dtype}', 'fortran_order': False, 'shape': {shape}, }}"
+    return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text) + 1) + text.encode() + b"\n"
+
+
+def archives() -> Iterator[tuple[str, bytes, str]]:
+    """npz files that are not what they seem."""
+    good = tensors()
+    w = "layers.0.weight"
+    yield "M35 bomb, deflate", npz_of({**good, w: np.zeros((2**20, 20), "f4")}, zipfile.ZIP_DEFLATED), "would grow"
+    yield "M35 bomb, bzip2", npz_of({**good, w: np.zeros((2**20, 9), "f4")}, zipfile.ZIP_BZIP2), "another way"
+    yield "M39 LZMA", npz_of(good, zipfile.ZIP_LZMA), "another way"
+    plain = npz_of(good)
+    whole = {f"{name}.npy": npy_header(str(array.shape)) + array.tobytes() for name, array in good.items()}
+    yield "M36 twice the same", zip_of({**whole, f"{w}.npy+": whole[f"{w}.npy"]}), "twice"
+    yield "M37 objects", npz_of({**good, w: np.array([{}, {}], object)}), "does not fit"
+    yield "M38 huge shape", zip_of({**whole, f"{w}.npy": npy_header("(1048576, 1048576)")}), "does not fit"
+    yield "M38 overflow", zip_of({**whole, f"{w}.npy": npy_header("(4294967295, 65536, 65536)")}), "does not fit"
+    yield "nested header", zip_of({**whole, f"{w}.npy": npy_header("(" * 900 + ")" * 900)}), "not a model"
+    encrypted = bytearray(plain)
+    for start in (b"PK\x03\x04", b"PK\x01\x02"):
+        at = encrypted.find(start)
+        encrypted[at + (6 if start[2] == 3 else 8)] |= 1
+    yield "M39 encrypted", bytes(encrypted), "encrypted"
+    broken = bytearray(plain)
+    broken[200] ^= 255
+    yield "M39 bad CRC", bytes(broken), "not a model"
+    yield "M39 no directory", plain[:-60], "zip archive"
+    yield "M40 no array", zip_of({**whole, "evil.txt": b"hello"}), "not an array"
+    yield "M40 odd name", zip_of({**whole, "../../evil.npy": whole[f"{w}.npy"]}), "odd name"
+    yield "trailing bytes in a member", zip_of({**whole, f"{w}.npy": whole[f"{w}.npy"] + b"more"}), "does not fit"
+    yield "npz NaN", npz_of({**good, w: good[w] * np.nan}), "not finite"
+    yield "npz float16", npz_of({**good, w: good[w].astype("f2")}), "expected float32"
+    yield "npz rank 3", npz_of({**good, w: good[w][None]}), "expected 2 sizes"
+    yield "npz without a bias", npz_of({k: v for k, v in good.items() if k != "layers.1.bias"}), "tensors"
+
+
+def text_op(text: str) -> bytes:
+    return b"X" + struct.pack("<I", len(text)) + text.encode()
+
+
+def int_op(number: int) -> bytes:
+    return b"J" + struct.pack("<i", number)
+
+
+def tuple_op(*items: bytes) -> bytes:
+    return b"(" + b"".join(items) + b"t"
+
+
+def tensor_op(key: str, shape: tuple[int, ...], **lies: Any) -> bytes:
+    """The instructions that `torch.save` writes for a tensor."""
+    size = lies.get("size", int(np.prod(shape)))
+    strides = lies.get("strides", tuple(int(np.prod(shape[i + 1 :])) for i in range(len(shape))))
+    kind = lies.get("kind", "FloatStorage")
+    storage = (
+        tuple_op(text_op("storage"), f"ctorch\n{kind}\n".encode(), text_op(key), text_op("cpu"), int_op(size)) + b"Q"
+    )
+    numbers = [int_op(lies.get("offset", 0)), *(tuple_op(*map(int_op, part)) for part in (shape, strides))]
+    ordered = b"ccollections\nOrderedDict\n)R"
+    return b"ctorch._utils\n_rebuild_tensor_v2\n" + tuple_op(storage, *numbers, b"\x89", ordered) + b"R"
+
+
+def pt_of(arrays: dict[str, np.ndarray], wrong: dict[str, dict[str, Any]] | None = None, tail: bytes = b".") -> bytes:
+    """A state dict as `torch.save` writes it; weights (outputs, inputs)."""
+    program, members = b"\x80\x02ccollections\nOrderedDict\n)R(", {}
+    for key, (name, array) in enumerate(arrays.items()):
+        program += text_op(name) + tensor_op(str(key), array.shape, **(wrong or {}).get(name, {}))
+        members[f"model/data/{key}"] = array.tobytes()
+    return zip_of({"model/data.pkl": program + b"u" + tail, "model/byteorder": b"little", **members})
+
+
+def linear() -> dict[str, np.ndarray]:
+    """The same tensors as `tensors`, named and shaped as PyTorch does."""
+    return {
+        f"{2 * int(name.split('.')[1])}.{name.split('.')[2]}": np.ascontiguousarray(array.T)
+        for name, array in tensors().items()
+    }
+
+
+def programs(canary: str) -> Iterator[tuple[str, bytes, str]]:
+    """Pickles: bare ones, and .pt files whose program is more than a state dict."""
+    yield "M42 pickle", pickle.dumps(Canary(canary)), "a pickle"
+    yield "M42 pickle, protocol 2", pickle.dumps(Canary(canary), 2), "a pickle"
+    for protocol in (0, 2, 4):
+        content = zip_of({"archive/data.pkl": pickle.dumps(Canary(canary), protocol)})
+        yield f"M43 .pt with code, protocol {protocol}", content, "refused"
+    system = f"cposix\nsystem\n(Vtouch {canary}\ntR.".encode()
+    yield "M43 os.system", zip_of({"a/data.pkl": system}), "refused"
+    good = linear()
+    for name, tail in (("eval", b"cbuiltins\neval\n."), ("a class", b"ctorch.nn.modules.linear\nLinear\n.")):
+        yield f"M43 {name} after the tensors", pt_of(good, tail=tail), "refused"
+    yield "M46 whole module", zip_of({"a/data.pkl": b"\x80\x02ctorch.nn.modules.linear\nLinear\n)\x81."}), "refused"
+    memo = b"\x80\x02Nr" + struct.pack("<I", 10**8) + b"."
+    yield "M44 memo bomb", zip_of({"a/data.pkl": memo}), "place 100,000,000"
+    lies: dict[str, dict[str, Any]] = {
+        "larger storage": {"size": 10**6},
+        "smaller storage": {"size": 3},
+        "negative offset": {"offset": -1},
+        "offset outside": {"offset": 1},
+        "negative stride": {"strides": (5, -1)},
+        "overlapping": {"strides": (0, 1)},
+        "half": {"kind": "HalfStorage"},
+    }
+    for name, lie in lies.items():
+        yield f"M45 {name}", pt_of(good, {"0.weight": lie}), ""
+    yield (
+        "M45 missing storage",
+        zip_of(
+            {
+                "a/data.pkl": b"\x80\x02}("
+                + text_op("0.weight")
+                + tensor_op("7", (5, 6))
+                + text_op("0.bias")
+                + tensor_op("8", (5,))
+                + b"u."
+            }
+        ),
+        "not in the archive",
+    )
+    yield "only conv tensors", pt_of({"0.weight": np.zeros((2, 3, 4), "f4"), "0.bias": np.zeros(2, "f4")}), "2 sizes"
+    swapped = {"0.weight": good["0.weight"].T.copy(), **{k: v for k, v in good.items() if k != "0.weight"}}
+    yield "layers that do not chain", pt_of(swapped), "do not chain"
+    yield "no bias", pt_of({k: v for k, v in good.items() if k != "2.bias"}), "has no bias"
+    yield "a program without an end", pt_of(good, tail=b""), "not a model"
+    yield "a program that pops too much", zip_of({"a/data.pkl": b"\x80\x02u."}), "not a model"
+    yield "big-endian", zip_of({"a/data.pkl": b"\x80\x02}.", "a/byteorder": b"big"}), "big-endian"
+
+
+def json_texts() -> Iterator[tuple[str, bytes, str]]:
+    """JSON that is not a model."""
+    layer = '{"weight": [[1, 2]], "bias": [0, 0]}'
+    yield "M47 a key twice", f'{{"layers": [{layer}], "layers": []}}'.encode(), "twice"
+    yield "M47 NaN", b'{"layers": [{"weight": [[NaN, 2]], "bias": [0, 0]}]}', "NaN"
+    yield "M47 1e999", b'{"layers": [{"weight": [[1e999, 2]], "bias": [0, 0]}]}', "not finite"
+    yield "M47 ragged", b'{"layers": [{"weight": [[1, 2], [3]], "bias": [0, 0]}]}', "row 2 has 1"
+    yield "M47 text", b'{"layers": [{"weight": [["1", 2]], "bias": [0, 0]}]}', "not a number"
+    yield "M47 true", b'{"layers": [{"weight": [[true, 2]], "bias": [0, 0]}]}', "not a number"
+    yield "M47 5,000 digits", b'{"layers": [{"weight": [[' + b"9" * 5_000 + b', 2]], "bias": [0, 0]}]}', "not a model"
+    yield "M47 deep", b'{"layers": ' + b"[" * 100_000 + b"]" * 100_000 + b"}", "not a model"
+    yield "JSON cut", f'{{"layers": [{layer}'.encode(), "not a model"
+    yield "JSON not UTF-8", b'{"layers": "\xff"}', "not a model"
+    yield "JSON dtype", f'{{"dtype": "object", "layers": [{layer}]}}'.encode(), "dtype"
+    yield "JSON more in a layer", b'{"layers": [{"weight": [[1]], "bias": [0], "run": "os.system"}]}', "run"
+    yield "JSON bias of another size", b'{"layers": [{"weight": [[1, 2]], "bias": [0]}]}', "expected [2]"
 
 
 def changed(name: str, **fields: object) -> bytes:
@@ -166,13 +331,9 @@ def corpus(canary: str) -> Iterator[tuple[str, bytes, str]]:
     for bad_name in ("../../evil", "a\0b", "\x1b[31mred", "line\nbreak", "x" * 10_000):
         named = {**{k: v for k, v in arrays.items() if k != w}, bad_name: arrays[w]}
         yield f"M34 name {bad_name[:9]!r}", pack(header_of(named), data_of(named)), "not expected"
-    yield "M42 pickle", pickle.dumps(Canary(canary)), "not a"
-    archive = io.BytesIO()
-    with zipfile.ZipFile(archive, "w") as file:
-        file.writestr("archive/data.pkl", pickle.dumps(Canary(canary)))
-    yield "M43 .pt with code", archive.getvalue(), "not a"
-    npz = io.BytesIO()
-    np.savez(npz, x=np.zeros(3))
-    yield "M49 npz", npz.getvalue(), "not a"
-    yield "M49 JSON", b'{"layers": []}', "not a"
+    yield "M49 npz", npz_of({"x": np.zeros(3)}), "1 tensors"
+    yield "M49 JSON", b'{"layers": []}', "0 tensors"
+    yield from archives()
+    yield from programs(canary)
+    yield from json_texts()
     yield "layers of other sizes", described(layers=[6, 4, 3]), "described as"

@@ -147,7 +147,16 @@ def test_bench_measures_every_line() -> None:
 def test_evaluate_and_its_gate(trained: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
     arguments = ("evaluate", "--data", "strokes", "--weights", trained[0])
     found = json.loads(fastnn(*arguments, "--json").stdout)
-    assert set(found) == {"data", "split", "examples", "loss", "accuracy", "per_class", "confusion"}
+    assert set(found) == {
+        "data",
+        "split",
+        "examples",
+        "loss",
+        "accuracy",
+        "per_class",
+        "confusion",
+        "calibration_error",
+    }
     result = json.loads(trained[1].stdout.splitlines()[-1])
     assert found["accuracy"] == result["test_accuracy"]
     assert found["loss"] == pytest.approx(result["test_loss"], rel=1e-6)
@@ -180,7 +189,10 @@ def test_a_blank_picture_is_answered_with_a_warning(tmp_path: Path) -> None:
     Image.new("L", (50, 50), 255).save(tmp_path / "blank.png")
     found = json.loads(fastnn("predict", tmp_path / "blank.png", "--json").stdout)
     assert "blank" in found["warning"]
-    assert "warning: blank" in fastnn("predict", tmp_path / "blank.png").stdout
+    assert found["verdict"] == "nothing"
+    shown = fastnn("predict", tmp_path / "blank.png").stdout
+    assert "no digit, nothing is drawn" in shown
+    assert "warning: blank" in shown
 
 
 def test_output_that_can_show_no_blocks() -> None:
@@ -192,7 +204,7 @@ def test_output_that_can_show_no_blocks() -> None:
 def test_gradcheck_prints_every_tensor() -> None:
     done = fastnn("gradcheck")
     assert done.returncode == 0, done.stderr
-    assert len(done.stdout.splitlines()) == 2 + 126
+    assert len(done.stdout.splitlines()) == 2 + 330
     assert "MISSED" not in done.stdout
 
 
@@ -223,7 +235,7 @@ BAD = [
     (("train", "--seed", "-3"), 2, "--seed"),
     (("train", "--init", "zero"), 2, "'zero'"),
     (("train", "--input", "magic"), 2, "--input"),
-    (("train", "--data", "nowhere"), 2, "no data set or folder"),
+    (("train", "--data", "nowhere"), 2, "no data set or file"),
     (("train", "--out", "/nowhere/m.safetensors"), 2, "there is no folder"),
     (("train", "--out", "."), 2, "this is a folder"),
     (("train", "--nonsense"), 2, "--nonsense"),

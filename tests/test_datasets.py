@@ -177,7 +177,7 @@ def test_files_that_do_not_belong_together(tmp_path: Path) -> None:
 
 
 def test_folders_of_no_use(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="An IDX data set is a folder with"):
+    with pytest.raises(DataError, match="no data set in this folder. An IDX data set has"):
         load(tmp_path)
     with pytest.raises(UsageError, match="no data set or folder 'mnits'"):
         load("mnits")

@@ -9,16 +9,22 @@ import numpy as np
 import pytest
 
 from fastnn import reference
+from fastnn.kernels import augment as augment_module
 from fastnn.kernels import blocks as blocks_module
 from fastnn.kernels import dense as dense_module
+from fastnn.kernels import functions as functions_module
 from fastnn.kernels import gather as gather_module
+from fastnn.kernels import hidden as hidden_module
+from fastnn.kernels import losses as losses_module
 from fastnn.kernels import output as output_module
 from fastnn.kernels import random as kernel_random
+from fastnn.kernels import update as update_module
 from fastnn.kernels.host import SHAPE
 from fastnn.kernels.jit import kernel, standalone
 from fastnn.kernels.layout import Layout, aligned_zeros, from_panels, list_capacity, to_panels
-from fastnn.kernels.steps import Data
+from fastnn.kernels.memory import Data
 from fastnn.kernels.tiles import BLOCK
+from fastnn.settings import ACTIVATIONS, LOSSES
 
 DTYPES = ("float32", "float64")
 SIZES = [(1, 1, 1), (2, 3, 5), (8, 32, 16), (7, 31, 33), (9, 33, 31), (17, 65, 64), (64, 97, 40), (300, 19, 70)]
@@ -39,6 +45,7 @@ class Callable:
 
 
 blocks, dense, gather, output = map(Callable, (blocks_module, dense_module, gather_module, output_module))
+functions, hidden, losses, update = map(Callable, (functions_module, hidden_module, losses_module, update_module))
 
 
 def up(n: int, multiple: int) -> int:
@@ -83,9 +90,9 @@ def logit_panels(z: np.ndarray) -> np.ndarray:
     return to_panels(np.ascontiguousarray(z.T), up(z.shape[1], SHAPE.rows))
 
 
-def padded(y: np.ndarray) -> np.ndarray:
-    """Labels with room for whole panels of samples; what is beyond must not count."""
-    return np.concatenate([y, np.zeros(128, y.dtype)]).astype(np.int32)
+def padded(y: np.ndarray, dtype: str = "int32") -> np.ndarray:
+    """What belongs to samples, with room for whole panels of them; what is beyond must not count."""
+    return np.concatenate([y.reshape(-1), np.ones(128, y.dtype)]).astype(dtype)
 
 
 def square(dtype: str, count: int = 1) -> np.ndarray:
@@ -97,14 +104,14 @@ def square(dtype: str, count: int = 1) -> np.ndarray:
 def test_dense_relu(b: int, k: int, h: int, dtype: str) -> None:
     x, w, bias = random((b, k), dtype), random((k, h), dtype), random((h,), dtype)
     a = panels(np.full((b, h), 9, dtype))
-    dense.dense_relu(panels(x), weight_panels(w), bias_panels(bias), k, rows_of(b), a, (0, len(a)))
+    dense.dense(panels(x), weight_panels(w), bias_panels(bias), k, rows_of(b), a, (0, len(a)), None)
     close(from_panels(a, b, h), reference.dense_relu(x, w, bias), dtype)
 
 
 def test_dense_relu_only_writes_its_own_panels() -> None:
     x, w = random((8, 5), "float32"), random((5, 4 * W["float32"]), "float32")
     a = panels(np.full((8, w.shape[1]), 9, "float32"))
-    dense.dense_relu(panels(x), weight_panels(w), bias_panels(w[0] * 0), 5, 8, a, (1, 3))
+    dense.dense(panels(x), weight_panels(w), bias_panels(w[0] * 0), 5, 8, a, (1, 3), None)
     assert (a[0] == np.where(np.arange(a.shape[1])[:, None] < 8, 9, 0)).all()
     assert (a[3] == a[0]).all()
     assert not (a[1] == a[0]).all()
@@ -113,7 +120,7 @@ def test_dense_relu_only_writes_its_own_panels() -> None:
 def test_relu_keeps_nan_visible() -> None:
     x = np.full((3, 4), np.nan, "float32")
     a = panels(np.zeros((3, 6), "float32"))
-    dense.dense_relu(
+    dense.dense(
         panels(x),
         weight_panels(np.ones((4, 6), "float32")),
         bias_panels(np.ones(6, "float32")),
@@ -121,6 +128,7 @@ def test_relu_keeps_nan_visible() -> None:
         rows_of(3),
         a,
         (0, len(a)),
+        None,
     )
     assert np.isnan(from_panels(a, 3, 6)).all()
 
@@ -168,18 +176,23 @@ def test_logits(b: int, k: int, c: int, dtype: str) -> None:
     close(from_panels(z, c, b).T, reference.logits(a, w, bias), dtype)
 
 
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(("b", "c", "size"), [(1, 1, 1), (5, 2, 1), (33, 10, 3), (31, 7, 30), (64, 40, 100)])
-def test_softmax_cross_entropy(b: int, c: int, size: float, dtype: str) -> None:
+def test_softmax_cross_entropy(b: int, c: int, size: float, dtype: str, smoothing: float, weighted: bool) -> None:
     z = random((b, c), dtype) * np.dtype(dtype).type(size)
     y = np.random.default_rng(1).integers(0, c, b)
+    weights = np.random.default_rng(2).random(b) + 0.01 if weighted else None
+    shares = reference.shares(weights, b) * b
     z_p = logit_panels(z)
     dz_p = z_p * 0 + 9
-    loss, right = output.softmax_cross_entropy(z_p, padded(y), b, c, 1 / b, square(dtype)[0], dz_p)
-    wanted_loss, wanted_right, wanted = reference.softmax_cross_entropy(z.astype("float64"), y)
-    assert loss / b == pytest.approx(wanted_loss, rel={"float32": 1e-5, "float64": 1e-12}[dtype])
-    assert right == wanted_right
-    close(from_panels(dz_p, c, b).T, wanted, dtype)
+    batch = losses.Examples(padded(y), padded(shares, dtype), b)
+    loss, right = losses.softmax_cross_entropy(z_p, batch, c, smoothing, 1 / b, square(dtype)[0], dz_p)
+    found = reference.softmax_cross_entropy(z.astype("float64"), y, smoothing, weights)
+    assert loss / b == pytest.approx(found[0], rel={"float32": 1e-5, "float64": 1e-12}[dtype])
+    assert right == found[1]
+    close(from_panels(dz_p, c, b).T, found[2], dtype)
     assert (dz_p[-1, :c, (b - 1) % W[dtype] + 1 :] == 0).all()  # samples beyond the batch
 
 
@@ -190,15 +203,85 @@ def test_softmax_shows_what_is_not_finite(bad: float, dtype: str) -> None:
     for row, column in ((0, 0), (2, 3), (4, 1)):
         z = random((5, 4), dtype)
         z[row, column] = bad
-        y = np.full(5, column)
-        loss, _ = output.softmax_cross_entropy(logit_panels(z), padded(y), 5, 4, 1.0, square(dtype)[0], logit_panels(z))
+        batch = losses.Examples(padded(np.full(5, column)), padded(np.ones(5), dtype), 5)
+        loss, _ = losses.softmax_cross_entropy(logit_panels(z), batch, 4, 0.0, 1.0, square(dtype)[0], logit_panels(z))
         assert not np.isfinite(loss)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", LOSSES[1:])
+@pytest.mark.parametrize(("b", "c"), [(1, 1), (33, 10), (64, 3), (70, 40)])
+def test_losses(b: int, c: int, name: str, dtype: str, weighted: bool) -> None:
+    z, t = 2 * random((b, c), dtype), random((b, c), dtype, 1)
+    t = {"logistic": (t > 0).astype(dtype), "poisson": np.abs(t).round()}.get(name, t)
+    weights = np.random.default_rng(2).random(b) if weighted else None
+    shares = reference.shares(weights, b) * b
+    dz_p, z_p = logit_panels(t), logit_panels(z)
+    kind = losses.Loss(LOSSES.index(name), 0.0, 0.7)
+    loss = losses.elementwise_loss(kind, z_p, losses.Examples(padded(t), padded(shares, dtype), b), c, 1 / b, dz_p)
+    wanted, gradient = reference.elementwise_loss(name, z.astype("float64"), t.astype("float64"), 0.7, weights)
+    assert loss / b == pytest.approx(wanted, rel={"float32": 1e-5, "float64": 1e-12}[dtype])
+    close(from_panels(dz_p, c, b).T, gradient, dtype)
+    assert (dz_p[-1, :c, (b - 1) % W[dtype] + 1 :] == 0).all()
+
+
+@pytest.mark.parametrize("name", LOSSES[1:])
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_losses_show_what_is_not_finite(name: str, bad: float) -> None:
+    z = np.array([[0.5, bad]], "float32")
+    targets = np.zeros((1, 2), "float32")
+    kind, ones = losses.Loss(LOSSES.index(name)), padded(np.ones(1), "float32")
+    batch = losses.Examples(ones, ones, 1)
+    loss = losses.elementwise_loss(kind, logit_panels(z), batch, 2, 1.0, logit_panels(targets))
+    assert not np.isfinite(loss) or (name == "poisson" and bad == np.inf and loss > 1e30)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", ACTIVATIONS)
+@pytest.mark.parametrize(("b", "h", "dropout"), [(1, 1, 0.0), (7, 33, 0.0), (31, 64, 0.4), (40, 70, 0.9)])
+def test_activations(b: int, h: int, dropout: float, name: str, dtype: str) -> None:
+    z = 3 * random((b, h), dtype)
+    a, d = panels(z), panels(np.full((b, h), 9, dtype))
+    kind = hidden.Hidden(np.array([0, ACTIVATIONS.index(name)]), np.array([0.0, dropout]), 5)
+    hidden.activate(kind, 1, 3, 100, rows_of(b), a, d, (0, len(a)))
+    mask = reference.dropout_mask(dropout, 5, 1, 3, np.arange(100, 100 + b), h)
+    assert dropout == 0 or abs((mask == 0).mean() - dropout) < 5 * (dropout * (1 - dropout) / mask.size) ** 0.5
+    close(from_panels(a, b, h), reference.ACTIVATIONS[name](z.astype("float64")) * mask, dtype)
+    close(from_panels(d, b, h), reference.SLOPES[name](z.astype("float64")) * mask, dtype)
+
+
+def test_activations_keep_what_is_not_finite() -> None:
+    for name in ACTIVATIONS:
+        a = panels(np.full((3, 5), np.nan, "float32"))
+        kind = hidden.Hidden(np.array([ACTIVATIONS.index(name)]), np.zeros(1), 0)
+        hidden.activate(kind, 0, 0, 0, rows_of(3), a, panels(np.zeros((3, 5), "float32")), (0, len(a)))
+        assert np.isnan(from_panels(a, 3, 5)).all(), name
+
+
+def test_masks_differ_by_everything_that_names_them_and_look_random() -> None:
+    """4,000 rows of 200: shares within five deviations; neighbours in row, unit, layer, epoch and seed independent."""
+
+    def mask(seed: int = 1, layer: int = 0, epoch: int = 0, start: int = 0) -> np.ndarray:
+        a = panels(np.ones((4_000, 200), "float32"))
+        kind = hidden.Hidden(np.array([5] * (layer + 1)), np.full(layer + 1, 0.5), seed)
+        hidden.activate(kind, layer, epoch, start, 4_000, a, a.copy(), (0, len(a)))
+        return from_panels(a, 4_000, 200) / 2
+
+    here = mask()
+    limit = 5 / (2 * here.size**0.5)
+    assert abs(here.mean() - 0.5) < limit
+    assert np.abs(here.mean(axis=0) - 0.5).max() < 5 / (2 * 4_000**0.5)
+    others = [mask(seed=2), mask(layer=1), mask(epoch=1), np.roll(here, 1, 0), np.roll(here, 1, 1), np.roll(here, 7, 1)]
+    for other in others:
+        assert abs((here == other).mean() - 0.5) < limit
+    assert (mask(start=10)[:-10] == here[10:]).all()
 
 
 @kernel
 def exp_all(x, out):
     for i in range(x.size):
-        out[i] = output_module.exp(x[i])
+        out[i] = functions_module.exp(x[i])
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-5), ("float64", 1e-14)])
@@ -215,7 +298,7 @@ def test_exp(dtype: str, tolerance: float) -> None:
 @kernel
 def log_all(x, out):
     for i in range(x.size):
-        out[i] = output_module.log(x[i])
+        out[i] = functions_module.log(x[i])
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 2e-7), ("float64", 4e-16)])
@@ -227,6 +310,19 @@ def test_log(dtype: str, tolerance: float) -> None:
     np.testing.assert_allclose(out, np.log(x.astype("float64")), rtol=tolerance, atol=tolerance)
     log_all(np.array([np.nan], dtype), out := np.zeros(1, dtype))
     assert np.isnan(out[0])
+
+
+@kernel
+def distribution_all(x, out):
+    for i in range(x.size):
+        out[i] = functions_module.normal_distribution(x[i])
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 3e-7), ("float64", 1e-15)])
+def test_normal_distribution(dtype: str, tolerance: float) -> None:
+    x = np.linspace(-12, 12, 20_001).astype(dtype)
+    distribution_all(x, out := np.empty_like(x))
+    np.testing.assert_allclose(out, reference.normal_distribution(x), rtol=0, atol=tolerance)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -303,7 +399,7 @@ def test_sparse_input(b: int, k: int, h: int, kind: str, dtype: str, zeros: floa
     x, lists = sparse_case(b, k, kind, dtype, zeros)
     w, bias, dz = random((k, h), dtype), random((h,), dtype), random((b, h), dtype, 1)
     a, w_p, b_p = panels(np.full((b, h), 9, dtype)), weight_panels(w), bias_panels(bias)
-    blocks.sparse_relu(lists, w_p, b_p, rows_of(b), a, (0, len(a)))
+    blocks.sparse_dense(lists, w_p, b_p, rows_of(b), a, (0, len(a)), None)
     wanted = reference.dense_relu(x.astype("float64"), w, bias)
     close(from_panels(a, b, h), wanted, dtype)
     blocks.sparse_weight_gradient(lists, panels(dz), rows_of(b), w_p, b_p, (0, len(w_p)))
@@ -331,7 +427,8 @@ def test_pack_and_unpack_are_inverse_and_pad_with_zeros(sizes: tuple[int, ...], 
 
 # a kernel's twin is a function of the reference by the same name, or the one it is a part of
 TWINS = {
-    "sparse_relu": "dense_relu",
+    "dense": "dense_relu",
+    "sparse_dense": "dense_relu",
     "sparse_weight_gradient": "weight_gradient",
     "output_weight_gradient": "weight_gradient",
     "output_bias_gradient": "weight_gradient",
@@ -339,24 +436,38 @@ TWINS = {
     "partial_logits": "logits",
     "sum_logits": "logits",
     "exp": "softmax",
-    "log": "cross_entropy",
+    "log": "softmax_cross_entropy",
+    "magnitude": "absolute",
+    "tanh": "logistic",
     "gather_labels": "gather",
     "invert": "gather",
     "count_blocks": "gather",
     "cut_blocks": "gather",
     "transpose": "input_gradient",
     "bias_gradient": "weight_gradient",
-    "mix": "shuffle",
-    "stream": "shuffle",
     "uniform": "shuffle",
     "spread": "shuffle",
+    "activate": "forward",
+    "tanh_pair": "logistic",
+    "regularise": "update",
+    "average": "update",
+    "sum_of_squares": "clipping",
+    "symmetric": "symmetric",
+    "product": "elastic_field",
+    "find_places": "places",
+    "sample": "bilinear",
+    "change_picture": "changed_picture",
+    "change_examples": "changed_picture",
+    "key_of": "stream",
 }
 
 
 def test_every_kernel_has_a_twin() -> None:
-    for module in (dense_module, output_module, gather_module, blocks_module, kernel_random):
+    parts = (dense_module, output_module, gather_module, blocks_module, kernel_random, functions_module, hidden_module)
+    for module in (*parts, losses_module, update_module, augment_module):
         for name, function in vars(module).items():
             public = hasattr(function, "py_func") and not name.startswith("_")
             if public and function.py_func.__module__ == module.__name__:
-                assert inspect.isfunction(getattr(reference, TWINS.get(name, name))), name
+                twin = TWINS.get(name, name.removesuffix("_pair"))
+                assert inspect.isfunction(getattr(reference, twin)), name
                 assert function.py_func.__doc__, name

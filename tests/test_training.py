@@ -14,7 +14,7 @@ import pytest
 from conftest import ROOT, make_dataset
 
 import fastnn
-from fastnn import reference
+from fastnn import reference, schedules
 from fastnn.datasets import Dataset
 from fastnn.errors import DataError, DivergedError, UsageError
 from fastnn.kernels.steps import predict_logits, train_steps
@@ -36,7 +36,9 @@ def reference_run(
     for epoch in range(settings.epochs):
         order = shuffled(len(x), settings.seed, epoch)
         batches = [order[i : i + settings.batch_size] for i in range(0, len(x), settings.batch_size)]
-        total, _ = reference.train_steps(parameters, ((x[b], y[b]) for b in batches), settings.rate(epoch))
+        total, _ = reference.train_steps(
+            parameters, ((x[b], y[b]) for b in batches), schedules.rates(settings.resolved(), epoch, 1)[0]
+        )
         losses.append(total / len(x))
     return parameters, losses
 
@@ -150,11 +152,11 @@ def test_divergence_after_a_good_epoch_keeps_that_epoch(small: Dataset) -> None:
         ({"batch_size": 70_000}, "65,536"),
         ({"learning_rate": 0.0}, "--lr 0.0: expected a number above 0"),
         ({"learning_rate": float("nan")}, "--lr nan"),
-        ({"learning_rate_decay": -1.0}, "--lr-decay -1.0: expected a number at least 0"),
+        ({"learning_rate_decay": -1.0}, "--lr-decay -1.0: expected a number of at least 0"),
         ({"seed": -1}, "--seed -1"),
         ({"threads": 0}, "--threads 0"),
         ({"threads": 5_000}, "--threads 5000"),
-        ({"initialisation": "zero"}, "initialisation 'zero'"),
+        ({"initialisation": "zero"}, "--init 'zero': expected one of he, glorot"),
         ({"input": "magic"}, "--input 'magic'"),
     ],
 )

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import json
 import os
-from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from fastnn.cli import display
-from fastnn.cli.display import note, say
-from fastnn.errors import DivergedError, FastnnError, QualityError, RunError, UsageError, printable
-
-if TYPE_CHECKING:
-    from fastnn.datasets.base import Dataset
-    from fastnn.training import Training
+from fastnn.cli.display import note, print_json, say
+from fastnn.cli.options import hidden_from, settings_from, with_settings
+from fastnn.cli.running import Outcome, run_training
+from fastnn.errors import FastnnError, QualityError, RunError, UsageError, printable
 
 app = typer.Typer(
     name="fastnn",
@@ -30,8 +27,13 @@ app = typer.Typer(
 
 DEFAULT_OUT = Path("model.safetensors")
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, one object a line, and nothing else on stdout.")]
-DataOption = Annotated[
-    str, typer.Option("--data", help="auto, mnist, fashion-mnist, strokes, or a folder of IDX or .npy files.")
+DATA_HELP = (
+    "auto, mnist, fashion-mnist, cifar-10, strokes; or a .csv or .npz file; or a folder: of IDX or .npy files, "
+    "train.csv, or one folder of pictures a class."
+)
+DataOption = Annotated[str, typer.Option("--data", help=DATA_HELP)]
+LabelOption = Annotated[
+    str | None, typer.Option("--label", help="Column of labels of a table, by name or number; several for numbers.")
 ]
 WeightsOption = Annotated[
     Path | None, typer.Option("--weights", "-w", help="Model file; the shipped MNIST model by default.")
@@ -66,160 +68,88 @@ def _root(
     """Train and use multilayer perceptrons on a CPU, fast."""
 
 
-def _print_json(event: dict[str, Any]) -> None:
-    say(json.dumps(event, allow_nan=False))
-
-
-def _hidden(text: str) -> tuple[int, ...]:
-    parts = [part.strip() for part in text.split(",")] if text.strip() not in ("", "none") else []
-    if not all(part.isdecimal() for part in parts):
-        raise UsageError(f"--hidden {printable(text)!r}: expected widths like 128 or 256,128,64 (or none)")
-    return tuple(map(int, parts))
+def _share_or_place(text: str | None) -> float | str | None:
+    """0.2 as a number, anything else as it is."""
+    try:
+        return None if text is None else float(text)
+    except ValueError:
+        return text
 
 
 def _check_threads(threads: int | None) -> None:
-    from fastnn.training import Settings
+    from fastnn.settings import Settings
 
     Settings(threads=threads)
 
 
-def _check_out(path: Path) -> None:
+def _check_out(path: Path, option: str = "--out") -> None:
     """A result that can't be written is better known before training than after."""
     if path.is_dir():
-        raise UsageError(f"--out {printable(path)}: this is a folder; name a file in it")
+        raise UsageError(f"{option} {printable(path)}: this is a folder; name a file in it")
     if not path.parent.is_dir():
-        raise UsageError(f"--out {printable(path)}: there is no folder {printable(path.parent)}")
+        raise UsageError(f"{option} {printable(path)}: there is no folder {printable(path.parent)}")
     if not os.access(path.parent, os.W_OK):
-        raise RunError(f"--out {printable(path)}: the folder {printable(path.parent)} can't be written")
+        raise RunError(f"{option} {printable(path)}: the folder {printable(path.parent)} can't be written")
 
 
 @app.command()
+@with_settings
 def train(
-    data: DataOption = "auto",
-    hidden: Annotated[str, typer.Option(help="Units of each hidden layer: 128 or 256,128,64 or none.")] = "128",
-    epochs: Annotated[int, typer.Option("--epochs", "-e", help="Passes over the training set.")] = 12,
-    batch_size: Annotated[int, typer.Option("--batch-size", "-b", help="Examples in a step.")] = 16,
-    lr: Annotated[float, typer.Option(help="Learning rate of the first epoch.")] = 0.2,
-    lr_decay: Annotated[float, typer.Option(help="d in lr / (1 + d * epoch).")] = 0.2,
-    init: Annotated[str, typer.Option(help="Initial weights: he or glorot.")] = "he",
-    input_mode: Annotated[
-        str, typer.Option("--input", help="How the first layer reads its input: dense, sparse, or the faster (auto).")
-    ] = "auto",
-    seed: Annotated[int, typer.Option("--seed", "-s", help="Names the run: same seed, same weights.")] = 0,
-    threads: ThreadsOption = None,
+    data: Annotated[
+        str | None,
+        typer.Option("--data", help=DATA_HELP),
+    ] = None,
+    label: LabelOption = None,
+    test: Annotated[
+        str | None,
+        typer.Option("--test", help="Share of a set without test examples that is kept for testing (0.2), or a file."),
+    ] = None,
+    preset: Annotated[
+        str | None, typer.Option("--preset", "-p", help="Settings to begin with: quick, good, best or fashion.")
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option("--config", "-c", help="TOML file of settings, over those of the preset.")
+    ] = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="Model file to write.")] = DEFAULT_OUT,
+    checkpoint: Annotated[
+        Path | None, typer.Option("--checkpoint", help="Folder to keep the state of the run in, to go on after a stop.")
+    ] = None,
+    checkpoint_every: Annotated[
+        float, typer.Option("--checkpoint-every", help="Seconds between two checkpoints, at least.")
+    ] = 10.0,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on from the checkpoint, to the same weights as without the stop.")
+    ] = False,
     as_json: JsonOption = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but the result and errors.")] = False,
+    **options: Any,
 ) -> None:
-    """Train a digit classifier and save it.
+    """Train a classifier (of digits, or of anything) and save it.
 
     With no options: 784-128-10 on MNIST, or on drawn digits where there is no MNIST. Ctrl-C saves what was learned.
+    A setting given here wins over the same in --config, and that over --preset.
     """
-    from fastnn import datasets
-    from fastnn.cli.main import Terminated, listen_for_termination
-    from fastnn.training import Settings, Training
+    from fastnn import configuration, datasets
+    from fastnn.settings import Settings
 
-    settings = Settings(_hidden(hidden), epochs, batch_size, lr, lr_decay, seed, threads, init, input_mode)
+    begun = configuration.preset(preset) if preset else configuration.Configuration(Settings())
+    if config is not None:
+        own = configuration.read(config, begun.settings)
+        begun = configuration.Configuration(own.settings, own.data or begun.data)
+    settings, validation = settings_from(options, begun.settings)
     _check_out(out)
-    dataset = datasets.load(data)
+    if not (checkpoint_every >= 0):
+        raise UsageError(f"--checkpoint-every {checkpoint_every}: expected seconds, at least 0")
+    if resume and checkpoint is None:
+        raise UsageError("--resume needs --checkpoint DIR, the folder of the run to go on with")
+    numbers = settings.loss != "softmax"
+    dataset = datasets.load(data or begun.data or "auto", label, numbers, _share_or_place(test), display.telling(quiet))
+    if validation is not None:
+        dataset = datasets.with_validation(dataset, validation)
     if not quiet:
         note(f"data: {dataset.name}, {len(dataset.train):,} examples ({dataset.origin})")
     reporter = display.Reporter(settings.epochs, quiet)
-    run = Training(dataset, settings, on_progress=reporter.progress)
-    listen_for_termination()
-    try:
-        _train(run, reporter, out, as_json, quiet)
-    except DivergedError:  # the weights are those before the epoch that did
-        _save_what_is_there(run, out, "diverged;")
-        raise
-    except (KeyboardInterrupt, Terminated):  # between two calls of a kernel
-        _save_what_is_there(run, out, "interrupted;")
-        raise
-    finally:
-        run.close()
-
-
-def _save_what_is_there(run: Training, out: Path, why: str) -> None:
-    """Keep what was learned, if anything was."""
-    if run.history:
-        run.model().save(out)
-        note(f"{why} what was learned in {len(run.history)} epochs is saved in {printable(out)}")
-
-
-def _train(run: Training, reporter: display.Reporter, out: Path, as_json: bool, quiet: bool) -> None:
-    with display.counted_compilation(reporter) as compiled:
-        _compile(run)
-    reporter.compiled(run.compile_seconds, compiled[0])
-    if as_json:
-        _print_json(_start_event(run))
-    for epoch in run:
-        reporter.epoch(epoch)
-        if as_json:
-            _print_json({"event": "epoch", **vars(epoch)})
-    result = run.evaluate() if run.dataset.test else None
-    model = run.model()
-    model.save(out)
-    seconds = sum(epoch.seconds for epoch in run.history)
-    if as_json:
-        _print_json(
-            {
-                "event": "result",
-                "seconds": seconds,
-                "epochs": len(run.history),
-                "test_loss": result and result.loss,
-                "test_accuracy": result and result.accuracy,
-                "weights": str(out),
-                "sha256": model.sha256,
-            }
-        )
-        return
-    sizes = "-".join(map(str, run.network.sizes))
-    if result:
-        right = f"{result.accuracy:.2%} of {result.examples:,} {run.dataset.name} test examples"
-    else:
-        right = f"{run.history[-1].accuracy:.2%} of the training examples (there are no test examples)"
-    say(f"{sizes} reads {right} after {seconds:.2f} s of training; saved in {printable(out)}")
-    if not quiet:
-        note(f"try: fastnn predict IMAGE --weights {printable(out)}")
-
-
-def _compile(run: Training) -> None:
-    """Compile what the run needs; where two cores are, its evaluation at the same time, in another process."""
-    from fastnn.kernels.cache import cache_folder, folder_problem
-    from fastnn.kernels.host import available_threads
-    from fastnn.warmup import Job
-
-    helper = None
-    if run.dataset.test and not run.evaluation_is_kept() and available_threads() > 1:
-        helper = None if folder_problem(cache_folder()) else Job(f"evaluate {run.dataset.train.x.dtype}")
-    try:
-        run.compile()
-        if helper:
-            with suppress(RunError):  # then it is compiled here
-                helper.wait()
-        if run.dataset.test:
-            run.compile_evaluation()
-    finally:
-        if helper:
-            helper.stop()
-
-
-def _start_event(run: Training) -> dict[str, Any]:
-    dataset: Dataset = run.dataset
-    return {
-        "event": "start",
-        "data": dataset.name,
-        "examples": len(dataset.train),
-        "features": dataset.features,
-        "classes": len(dataset.classes),
-        "layers": list(run.network.sizes),
-        "parameters": run.network.parameter_count,
-        "batch_size": run.settings.batch_size,
-        "optimizer": "sgd",
-        "threads": run.threads,
-        "seed": run.settings.seed,
-        "compile_seconds": run.compile_seconds,
-    }
+    run_training(dataset, settings, reporter, Outcome(out, checkpoint, checkpoint_every, resume, as_json, quiet))
 
 
 @app.command()
@@ -250,11 +180,12 @@ def predict(
             refused = refused or error
             continue
         if as_json:
-            event = {k: v for k, v in vars(answer).items() if not (k == "warning" and v is None)}
+            plain = {"warning": None, "verdict": "sure"}  # what is not said
+            event = {k: v for k, v in vars(answer).items() if k not in plain or v != plain[k]}
             best = sorted(answer.probabilities.items(), key=lambda item: -item[1])[:top]
             keep = {name for name, _ in best}
             event["probabilities"] = {k: v for k, v in answer.probabilities.items() if k in keep}
-            _print_json({"image": event.pop("image"), **event})
+            print_json({"image": event.pop("image"), **event})
         else:
             shown = printable(answer.image)
             say(display.prediction(answer, shown, top, chart=len(paths) == 1 or top is not None))
@@ -265,6 +196,7 @@ def predict(
 @app.command()
 def evaluate(
     data: DataOption = "auto",
+    label: LabelOption = None,
     weights: WeightsOption = None,
     split: Annotated[SplitName, typer.Option(help="Which examples.")] = SplitName.test,
     min_accuracy: Annotated[
@@ -281,11 +213,13 @@ def evaluate(
         raise UsageError(f"--min-accuracy {min_accuracy}: expected 0 to 1, for example 0.98")
     _check_threads(threads)
     model = load(weights)
-    dataset = datasets.load(data)
+    dataset = datasets.load(data, label, model.loss != "softmax", tell=display.telling(as_json))
     examples = dataset.train if split is SplitName.train or dataset.test is None else dataset.test
+    if model.loss == "softmax" and dataset.features == model.network.sizes[0]:
+        examples = datasets.relabelled(examples, dataset.classes, model.classes, dataset.name)
     result = model.evaluate(examples, threads=threads)
     if as_json:
-        _print_json(
+        print_json(
             {
                 "data": dataset.name,
                 "split": split.value,
@@ -294,11 +228,15 @@ def evaluate(
                 "accuracy": result.accuracy,
                 "per_class": result.per_class,
                 "confusion": result.confusion.tolist(),
+                "calibration_error": result.calibration_error,
             }
         )
+    elif result.accuracy is None:
+        say(f"{dataset.name}, {split.value}: loss {result.loss:.4g} on {result.examples:,} examples")
     else:
         say(
-            f"{dataset.name}, {split.value}: {result.accuracy:.2%} of {result.examples:,} right, loss {result.loss:.4f}"
+            f"{dataset.name}, {split.value}: {result.accuracy:.2%} of {result.examples:,} right, "
+            f"loss {result.loss:.4f}, calibration error {result.calibration_error:.2%}"
         )
         header = ["true \\ said", *map(printable, model.classes), "right"]
         rows = [
@@ -306,7 +244,7 @@ def evaluate(
             for name, row in zip(model.classes, result.confusion, strict=True)
         ]
         say(display.table(header, rows, right=range(1, len(header))))
-    if min_accuracy is not None and result.accuracy < min_accuracy:
+    if min_accuracy is not None and (result.accuracy or 0) < min_accuracy:
         raise QualityError(f"accuracy {result.accuracy:.4f} is below --min-accuracy {min_accuracy:g}")
 
 
@@ -322,7 +260,7 @@ def gradcheck(
     for found in check(seed):
         failed += not found.passed
         if as_json:
-            _print_json({**vars(found), "passed": found.passed})
+            print_json({**vars(found), "passed": found.passed})
         else:
             verdict = "ok" if found.passed else "MISSED"
             rows.append(
@@ -345,7 +283,7 @@ def show(
     path = weights or files.shipped()
     stored = files.load(path)
     if as_json:
-        _print_json(
+        print_json(
             {
                 "file": str(path),
                 "layers": list(stored.network.sizes),
@@ -371,6 +309,24 @@ def show(
         note(f"warning: {warning}")
 
 
+@app.command()
+def convert(
+    source: Annotated[Path, typer.Argument(help="Model: safetensors, npz, JSON, or a state dict of PyTorch (.pt).")],
+    target: Annotated[Path, typer.Argument(help="File to write: .safetensors, .npz or .json.")],
+    to: Annotated[
+        str | None,
+        typer.Option("--to", help="safetensors, npz, json or pytorch (nn.Linear names); by the name otherwise."),
+    ] = None,
+) -> None:
+    """Write a model in another format, checked on the way; nothing in a file is ever run."""
+    from fastnn import weights as files
+
+    _check_out(target, "convert")
+    stored = files.load(source)
+    files.save(stored, target, files.kind_of(target, to))
+    say(f"{printable(target)}: {'-'.join(map(str, stored.network.sizes))}, sha256 {stored.sha256}")
+
+
 @app.command("data")
 def data_command(as_json: JsonOption = False) -> None:
     """The data sets: where each was found, its size, and whether its files are the published ones."""
@@ -379,7 +335,7 @@ def data_command(as_json: JsonOption = False) -> None:
     found = datasets.status()
     if as_json:
         for status in found:
-            _print_json(vars(status))
+            print_json(vars(status))
         return
     rows = [[s.name, s.place, f"{s.bytes / 1e6:.1f} MB" if s.bytes else "-", s.state, s.title] for s in found]
     say(display.table(["name", "where", "size", "state", "what"], [list(map(printable, row)) for row in rows], (2,)))
@@ -392,7 +348,7 @@ def doctor(as_json: JsonOption = False) -> None:
 
     found = facts()
     if as_json:
-        _print_json(found)
+        print_json(found)
         return
     widest = max(len(name) for section in found.values() for name in section)
     for title, section in found.items():
@@ -418,7 +374,7 @@ def warmup(
     begin = time.perf_counter()
     for done in warm(jobs or available_threads()):
         if as_json:
-            _print_json(vars(done))
+            print_json(vars(done))
         else:
             note(f"{done.job}: {done.seconds:.1f} s")
     if not as_json:
@@ -434,11 +390,11 @@ def bench(
     as_json: JsonOption = False,
 ) -> None:
     """How fast this machine is, and fastnn on it, beside the same work in NumPy. Takes about ten seconds."""
-    from fastnn.training import Settings
+    from fastnn.settings import Settings
 
-    Settings(_hidden(hidden), batch_size=batch_size, threads=threads)  # refuses what can't be
+    Settings(hidden_from(hidden), batch_size=batch_size, threads=threads)  # refuses what can't be
     if phases:
-        _phases(_hidden(hidden), batch_size, threads, as_json)
+        _phases(hidden_from(hidden), batch_size, threads, as_json)
     else:
         _table(threads, as_json)
 
@@ -449,7 +405,7 @@ def _phases(hidden: tuple[int, ...], batch_size: int, threads: int | None, as_js
     rows = bench.phases(hidden, batch_size, threads)
     if as_json:
         for row in rows:
-            _print_json(vars(row))
+            print_json(vars(row))
         return
     header = ["phase", *(f"thread {t}, µs" for t in range(len(rows[0].microseconds))), "share"]
     cells = [[row.phase, *(f"{us:.2f}" for us in row.microseconds), f"{row.share:.0%}"] for row in rows]
@@ -462,7 +418,7 @@ def _table(threads: int | None, as_json: bool) -> None:
     rows = []
     for row in bench.table(threads):
         if as_json:
-            _print_json(vars(row))
+            print_json(vars(row))
             continue
         ratio = f"{row.numpy_ratio:.1f}x" if row.numpy_ratio else "-"
         rows.append([row.work, _seconds(row.seconds), f"{row.gflops:,.0f}", f"{row.share:.0%}", ratio])

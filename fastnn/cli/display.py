@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:
     from fastnn.model import Prediction
@@ -42,6 +43,11 @@ def say(text: str = "") -> None:
     print(text)
 
 
+def print_json(event: dict[str, Any]) -> None:
+    """One JSON object on a line of stdout."""
+    say(json.dumps(event, allow_nan=False))
+
+
 def note(text: str) -> None:
     """Something about how it goes, on stderr."""
     print(text, file=sys.stderr, flush=True)
@@ -61,7 +67,8 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]], right: Sequence[
 
 def prediction(answer: Prediction, name: str, top: int | None, chart: bool) -> str:
     """One answer: a line, and a bar for each of the `top` classes when a chart is wanted."""
-    line = f"{name}: {answer.label}  ({answer.confidence:.1%})"
+    said = {"sure": answer.label, "unsure": f"unsure, perhaps {answer.label}", "nothing": "no digit, nothing is drawn"}
+    line = f"{name}: {said[answer.verdict]}  ({answer.confidence:.1%})"
     if answer.warning:
         line += f"  warning: {answer.warning}"
     if not chart:
@@ -76,10 +83,27 @@ def prediction(answer: Prediction, name: str, top: int | None, chart: bool) -> s
 
 def epoch_line(epoch: Epoch, epochs: int) -> str:
     """One line about an epoch."""
-    return (
-        f"epoch {epoch.epoch:>{len(str(epochs))}}/{epochs}  loss {epoch.loss:.4f}  accuracy {epoch.accuracy:.2%}  "
-        f"{epoch.examples_per_second:>11,.0f} examples/s  {epoch.seconds:.3f} s"
-    )
+    said = [f"epoch {epoch.epoch:>{len(str(epochs))}}/{epochs}", f"loss {epoch.loss:.4f}"]
+    if epoch.accuracy is not None:
+        said.append(f"accuracy {epoch.accuracy:.2%}")
+    if epoch.validation_loss is not None:
+        said.append(f"validation {epoch.validation_loss:.4f}")
+    if epoch.validation_accuracy is not None:
+        said[-1] += f", {epoch.validation_accuracy:.2%}"
+    return "  ".join([*said, f"{epoch.examples_per_second:>11,.0f} examples/s", f"{epoch.seconds:.3f} s"])
+
+
+def telling(quiet: bool) -> Callable[[str, int, int], None] | None:
+    """A bar for reading files that take long, on a terminal; None where none is wanted."""
+    if quiet or not is_fancy(sys.stderr):
+        return None
+
+    def tell(what: str, done: int, of: int) -> None:
+        text = "" if done >= of else f"reading {what} {bar(done / max(of, 1), 20, sys.stderr).ljust(20)}"
+        sys.stderr.write(f"\r\x1b[2K{text}")
+        sys.stderr.flush()
+
+    return tell
 
 
 class Reporter:
@@ -115,9 +139,10 @@ class Reporter:
         """Somewhere in an epoch."""
         if self._moving:
             share = done.done / done.examples
+            accuracy = "" if done.accuracy is None else f"accuracy {done.accuracy:.2%}  "
             self._rewrite(
                 f"epoch {done.epoch}/{self._epochs} {bar(share, 20, sys.stderr).ljust(20)} loss {done.loss:.4f}  "
-                f"accuracy {done.accuracy:.2%}  {done.done / done.seconds:,.0f} examples/s"
+                f"{accuracy}{done.done / done.seconds:,.0f} examples/s"
             )
 
     def epoch(self, epoch: Epoch) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 import traceback
 
@@ -74,12 +73,3 @@ def _fail(message: str, code: int, debug: bool) -> int:
 def _drop_stdout() -> None:
     """Whoever read our output has left; nothing more is to be said, not even by the interpreter at exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def listen_for_termination() -> None:
-    """Turn SIGTERM into `Terminated`, so that what was trained can be saved."""
-
-    def stop(number: int, frame: object) -> None:
-        raise Terminated
-
-    signal.signal(signal.SIGTERM, stop)

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from fastnn.datasets.base import Dataset, Split, checked_features, checked_split
+import numpy as np
+
+from fastnn.datasets import cifar
+from fastnn.datasets.base import Dataset, Split, checked_features, checked_split, stratified
 from fastnn.datasets.idx import read_idx
-from fastnn.datasets.named import FILES, KNOWN, find, load_folder, load_known
+from fastnn.datasets.named import FILES, KNOWN, find, find_file, load_cifar10, load_folder, load_known, search_path
 from fastnn.datasets.npy import is_npy_folder, load_npy
+from fastnn.datasets.npz import load_npz
+from fastnn.datasets.pictures import is_picture_folder, load_pictures
 from fastnn.datasets.strokes import draw, load_strokes
+from fastnn.datasets.tables import Tell, is_table, load_table
 from fastnn.errors import DataError, FastnnError, RunError, UsageError, printable
 
 __all__ = [
@@ -24,7 +30,9 @@ __all__ = [
     "draw",
     "load",
     "read_idx",
+    "relabelled",
     "status",
+    "with_validation",
 ]
 
 _PATIENCE = 5.0  # seconds that `auto` waits for a download before it draws digits instead
@@ -73,21 +81,37 @@ SOURCES = {
             Source(known.name, known.title, lambda known=known: load_known(known))  # type: ignore[misc]
             for known in KNOWN.values()
         ),
+        Source(cifar.NAME, cifar.TITLE, load_cifar10),
         Source("strokes", "digits drawn by program, 60,000 + 10,000; needs no file", load_strokes),
     )
 }
 
 
-def load(data: str | Path = "auto") -> Dataset:
-    """Load a data set.
+def load(
+    data: str | Path = "auto",
+    label: str | None = None,
+    numbers: bool = False,
+    test: float | str | Path | None = None,
+    tell: Tell | None = None,
+) -> Dataset:
+    """Load a data set, recognised by looking at it.
 
     Parameters
     ----------
     data : str or Path
-        A name out of `SOURCES` (``"auto"``, ``"mnist"``, ``"fashion-mnist"``, ``"strokes"``), or a folder of IDX
-        files with MNIST's names, plain or gzipped, or of NumPy files (``x_train.npy``, ``y_train.npy`` and, for a
-        test set, ``x_test.npy``, ``y_test.npy``). A name wins over a folder called the same; write ``./mnist``
-        for the folder.
+        A name out of `SOURCES` (``"auto"``, ``"mnist"``, ``"fashion-mnist"``, ``"cifar-10"``, ``"strokes"``), or the
+        place of files: a folder of IDX files with MNIST's names, plain or gzipped; a CSV table, plain or gzipped; an
+        .npz archive; a folder of class folders of pictures, perhaps under ``train/`` and ``test/``; a folder with
+        ``train.csv`` (and ``test.csv``); a folder of NumPy files (``x_train.npy``, ``y_train.npy``, ``x_test.npy``,
+        ``y_test.npy``). A name wins over a folder called the same; write ``./mnist`` for the folder.
+    label : str, optional
+        Column of labels of a table, by name or number.
+    numbers : bool
+        Whether labels are numbers to be predicted instead of classes.
+    test : float, str or Path, optional
+        Where there are no test examples: the share to keep for testing, or the place of some.
+    tell : callable, optional
+        Told (what, done, of how much) while files are read.
 
     Returns
     -------
@@ -96,22 +120,110 @@ def load(data: str | Path = "auto") -> Dataset:
     Raises
     ------
     UsageError
-        When it is neither a name nor a folder.
+        When it is neither a name nor a place of files, or an option does not fit it.
     DataError
         When files are damaged or do not belong together.
     RunError
         When a named set is not on this machine and can't be downloaded.
     """
+    place = test if isinstance(test, str | Path) else None
     if str(data) in SOURCES:
-        return SOURCES[str(data)].load()
+        if label is not None:
+            raise UsageError(f"--label {printable(label)!r}: {printable(data)} is no table")
+        return _with_test(SOURCES[str(data)].load(), test)
     path = Path(data).expanduser()
+    if path.is_file() and is_table(path):
+        other = Path(place) if place is not None else None
+        return _with_test(load_table(path, label, numbers, other, tell), None if other else test)
+    if label is not None and not (path / "train.csv").is_file():
+        raise UsageError(f"--label {printable(label)!r}: {printable(data)} is no table")
+    if path.is_file():
+        with path.open("rb") as file:
+            start = file.read(4)
+        if start == b"PK\x03\x04":
+            return _with_test(load_npz(path, numbers), test)
     if path.is_dir():
-        return load_npy(path) if is_npy_folder(path) else load_folder(path)
+        return _with_test(_load_folder(path, label, numbers, tell), test)
     if path.exists():
-        raise DataError(f"{printable(path)}: expected a folder of IDX files ({', '.join(FILES)}) or of x_train.npy, …")
+        raise DataError(
+            f"{printable(path)}: not a data set. Expected a .csv table, an .npz archive, or a folder of IDX files, "
+            f"pictures or .npy files"
+        )
     raise UsageError(
-        f"no data set or folder {printable(data)!r}: expected {', '.join(SOURCES)}, or a folder of IDX or .npy files"
+        f"no data set or file {printable(data)!r}: expected {', '.join(SOURCES)}, a .csv or .npz file, or a folder"
     )
+
+
+def _load_folder(path: Path, label: str | None, numbers: bool, tell: Tell | None) -> Dataset:
+    """A folder, by what lies in it."""
+    if is_npy_folder(path):
+        return load_npy(path)
+    if any(find_file(path, name) for name in FILES):
+        return load_folder(path)
+    for ending in (".csv", ".csv.gz"):
+        train, test = path / f"train{ending}", path / f"test{ending}"
+        if train.is_file():
+            return load_table(train, label, numbers, test if test.is_file() else None, tell)
+    if cifar.holds_cifar(path):
+        return cifar.load_cifar(path)
+    if is_picture_folder(path):
+        return load_pictures(path, tell)
+    raise DataError(
+        f"{printable(path)}: no data set in this folder. An IDX data set has {', '.join(FILES)} (plain or .gz); "
+        f"pictures lie in one folder a class; tables are called train.csv and test.csv, NumPy files x_train.npy and "
+        f"y_train.npy"
+    )
+
+
+def _with_test(dataset: Dataset, test: float | str | Path | None) -> Dataset:
+    """The data set with test examples: its own, or a share of the training examples, or those of another place."""
+    if test is None or (isinstance(test, float | int) and (dataset.test or not test)):
+        return dataset
+    if isinstance(test, str | Path):
+        return replace(dataset, test=_split_of(dataset, test, "--test"))
+    if not 0 < test < 1:
+        raise UsageError(f"--test {test}: expected a share from 0 to 1, or a file")
+    train, held = stratified(dataset.train, test, 0)
+    origin = f"{dataset.origin}; {len(held):,} kept for testing"
+    return replace(dataset, train=train, test=held, origin=origin)
+
+
+def with_validation(dataset: Dataset, place: str | Path) -> Dataset:
+    """The data set, watched on the examples of another one of the same kind: its test set, or all of it.
+
+    Raises
+    ------
+    DataError
+        When its examples or classes are not of the same kind.
+    """
+    return replace(dataset, validation=_split_of(dataset, place, "--validation"))
+
+
+def _split_of(dataset: Dataset, place: str | Path, option: str) -> Split:
+    """The test examples of another place, or all of them, checked to be of the same kind."""
+    other = load(place, numbers=dataset.train.y.ndim == 2)
+    split, shown = other.test or other.train, f"{option} {printable(place)}"
+    if other.features != dataset.features or split.y.ndim != dataset.train.y.ndim:
+        raise DataError(f"{shown}: {other.features} features; the training examples have {dataset.features}")
+    return relabelled(split, other.classes, dataset.classes, shown) if split.y.ndim == 1 else split
+
+
+def relabelled(split: Split, classes: tuple[str, ...], wanted: tuple[str, ...], source: str = "data") -> Split:
+    """Labels counted in `classes` as labels counted in `wanted`, by their names.
+
+    Raises
+    ------
+    DataError
+        When a name is not among those wanted.
+    """
+    if classes == wanted[: len(classes)]:
+        return split
+    strange = [name for name in classes if name not in wanted]
+    if strange:
+        raise DataError(
+            f"{source}: class {printable(strange[0], 40)} is not among {printable(', '.join(wanted[:10]), 80)}"
+        )
+    return replace(split, y=np.array([wanted.index(name) for name in classes], np.int32)[split.y])
 
 
 def status() -> list[Status]:
@@ -130,5 +242,8 @@ def status() -> list[Status]:
             except FastnnError as error:
                 state = str(error)
         found.append(Status(known.name, known.title, str(files[0].parent), sum(f.stat().st_size for f in files), state))
-    strokes = SOURCES["strokes"]
+    strokes, place = SOURCES["strokes"], next((p for p in search_path(cifar.NAME) if cifar.holds_cifar(p)), None)
+    size = sum(file.stat().st_size for file in place.iterdir()) if place else 0
+    state = "not checked" if place else "will be downloaded when asked for"
+    found.append(Status(cifar.NAME, cifar.TITLE, str(place or "not found"), size, state))
     return [*found, Status("strokes", strokes.title, "built in", 0, "drawn when asked for")]

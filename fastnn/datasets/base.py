@@ -22,12 +22,15 @@ class Split:
     ----------
     x : ndarray or SciPy CSR array (N, D)
         uint8 (pixels, 0 to 255), float32 or float64; C-contiguous. May be a memory-mapped file.
-    y : ndarray (N,)
-        int32 labels, 0 to classes − 1.
+    y : ndarray (N,) or (N, C)
+        int32 labels, 0 to classes − 1; or float64 targets for losses other than softmax.
+    weights : ndarray (N,), optional
+        float64, at least 0: how much each example counts.
     """
 
     x: Any
     y: np.ndarray
+    weights: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.y)
@@ -50,6 +53,10 @@ class Dataset:
         (height, width) when the features are the pixels of a picture.
     origin : str
         Where it was found, or why it was chosen, for people.
+    validation : Split, optional
+        What training is watched on, where it is not cut from the training examples.
+    table : bool
+        Whether features are of any size and meaning, so that training had better bring them to one scale.
     """
 
     name: str
@@ -58,6 +65,8 @@ class Dataset:
     classes: tuple[str, ...]
     image_shape: tuple[int, int] | None = None
     origin: str = field(default="", compare=False)
+    validation: Split | None = None
+    table: bool = False
 
     @property
     def features(self) -> int:
@@ -66,12 +75,19 @@ class Dataset:
 
     def fingerprint(self) -> str:
         """SHA-256 of the training examples and labels: which data a model was trained on."""
-        x = self.train.x
-        digest = hashlib.sha256(f"{x.dtype}{x.shape}".encode())
-        for part in (x.indptr.astype(np.int64), x.indices.astype(np.int64), x.data) if is_sparse(x) else (x,):
-            digest.update(part.data)
-        digest.update(self.train.y.data)
-        return digest.hexdigest()
+        return fingerprint(self.train)
+
+
+def fingerprint(split: Split) -> str:
+    """SHA-256 of examples, labels and weights."""
+    x = split.x
+    digest = hashlib.sha256(f"{x.dtype}{x.shape}".encode())
+    for part in (x.indptr.astype(np.int64), x.indices.astype(np.int64), x.data) if is_sparse(x) else (x,):
+        digest.update(part.data)
+    for extra in (split.y, split.weights):
+        if extra is not None:
+            digest.update(np.ascontiguousarray(extra).data)
+    return digest.hexdigest()
 
 
 def is_sparse(x: Any) -> bool:
@@ -91,7 +107,7 @@ def dense_rows(x: Any, first: int, last: int) -> np.ndarray:
     return np.ascontiguousarray(x[first:last].toarray()) if is_sparse(x) else x[first:last]
 
 
-def checked_split(x: np.ndarray, y: np.ndarray, classes: int, source: str) -> Split:
+def checked_split(x: Any, y: Any, classes: int, source: str, weights: Any = None) -> Split:
     """The gate in front of every kernel: shapes, number types, finite values, labels in range.
 
     Parameters
@@ -106,6 +122,8 @@ def checked_split(x: np.ndarray, y: np.ndarray, classes: int, source: str) -> Sp
         Number of classes.
     source : str
         Named in messages.
+    weights : array_like (N,), optional
+        At least 0, and not all 0.
 
     Raises
     ------
@@ -113,15 +131,84 @@ def checked_split(x: np.ndarray, y: np.ndarray, classes: int, source: str) -> Sp
         Saying which row is wrong.
     """
     x, y = x if is_sparse(x) else np.asarray(x), np.asarray(y)
-    if x.ndim < 2:
-        raise DataError(f"{source}: examples of shape {x.shape}; expected one row an example")
     if y.ndim != 1:
         raise DataError(f"{source}: labels of shape {y.shape}; expected one label an example")
+    _check_lengths(x, y, source)
+    labels = _checked_labels(y, classes, source)
+    return Split(checked_features(x, source), labels, _checked_weights(weights, len(y), source))
+
+
+def checked_targets(x: Any, y: Any, source: str, weights: Any = None) -> Split:
+    """The same gate for numbers instead of labels: y (N,) or (N, C) becomes float64 (N, C), all finite."""
+    x, y = x if is_sparse(x) else np.asarray(x), np.asarray(y)
+    if y.ndim not in (1, 2) or not (np.issubdtype(y.dtype, np.number) or y.dtype == bool) or np.iscomplexobj(y):
+        raise DataError(f"{source}: targets of type {y.dtype}, shape {y.shape}; expected numbers, (N,) or (N, outputs)")
+    _check_lengths(x, y, source)
+    y = np.require(y.reshape(len(y), -1), np.float64, ["C", "A", "W"])
+    bad = np.flatnonzero(~np.isfinite(y).all(axis=1))
+    if bad.size:
+        raise DataError(f"{source}: the target in row {bad[0] + 1} is missing or infinite")
+    return Split(checked_features(x, source), y, _checked_weights(weights, len(y), source))
+
+
+def _check_lengths(x: Any, y: np.ndarray, source: str) -> None:
+    if x.ndim < 2:
+        raise DataError(f"{source}: examples of shape {x.shape}; expected one row an example")
     if x.shape[0] != len(y):
         raise DataError(f"{source}: {x.shape[0]:,} examples but {len(y):,} labels")
-    if 0 in x.shape:
+    if 0 in x.shape or y.size == 0:
         raise DataError(f"{source}: no examples")
-    return Split(checked_features(x, source), _checked_labels(y, classes, source))
+
+
+def _checked_weights(weights: Any, examples: int, source: str) -> np.ndarray | None:
+    if weights is None:
+        return None
+    weights = np.asarray(weights)
+    if weights.shape != (examples,) or not np.issubdtype(weights.dtype, np.number):
+        raise DataError(
+            f"{source}: weights of type {weights.dtype}, shape {weights.shape}; expected ({examples},) numbers"
+        )
+    weights = np.require(weights, np.float64, ["C", "A", "W"])
+    bad = np.flatnonzero(~(np.isfinite(weights) & (weights >= 0)))
+    if bad.size:
+        raise DataError(f"{source}: the weight in row {bad[0] + 1} is {weights[bad[0]]}; expected at least 0")
+    if not weights.any():
+        raise DataError(f"{source}: all weights are 0")
+    return weights
+
+
+def stratified(split: Split, share: float, seed: int) -> tuple[Split, Split]:
+    """Cut a split in two: the rest, and about `share` of each class (of all, where there are targets).
+
+    Parameters
+    ----------
+    split : Split
+    share : float
+        Of the second part, 0 to 1.
+    seed : int
+        Names the choice.
+
+    Raises
+    ------
+    DataError
+        When one part would be empty.
+    """
+    random = np.random.Generator(np.random.Philox(key=[seed, 1]))
+    places = random.permutation(len(split))
+    labels = split.y[places] if split.y.ndim == 1 else np.zeros(len(split), np.int32)
+    by_class = places[np.argsort(labels, kind="stable")]
+    # every n-th of the examples sorted by class: the classes keep their shares, to one example
+    steps = np.floor((np.arange(len(split)) + 0.5) * share + 0.5)
+    chosen = np.diff(steps, prepend=np.floor(0.5 - 0.5 * share)) > 0 if share < 1 else np.ones(len(split), bool)
+    second, first = np.sort(by_class[chosen]), np.sort(by_class[~chosen])
+    if not (first.size and second.size):
+        raise DataError(f"{len(split):,} examples are too few to keep {share:g} of them for validation")
+    return taken(split, first), taken(split, second)
+
+
+def taken(split: Split, rows: np.ndarray) -> Split:
+    """Some rows of a split, copied."""
+    return Split(split.x[rows], split.y[rows], None if split.weights is None else split.weights[rows])
 
 
 def checked_features(x: Any, source: str) -> Any:

@@ -12,7 +12,7 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from fastnn.datasets.idx import read_idx
@@ -34,7 +34,10 @@ class _NoDowngrade(urllib.request.HTTPRedirectHandler):
         return super().redirect_request(request, file, code, message, headers, url)
 
 
-def download(urls: Sequence[str], path: Path, sha256: str, seconds: float = 120.0) -> None:
+Check = str | Callable[[Path], None]
+
+
+def download(urls: Sequence[str], path: Path, check: Check, seconds: float = 120.0) -> None:
     """Fetch the first of `urls` that gives the right file, in up to three rounds.
 
     Parameters
@@ -43,8 +46,8 @@ def download(urls: Sequence[str], path: Path, sha256: str, seconds: float = 120.
         Mirrors, tried in turn.
     path : Path
         Where the file goes; its folder is made.
-    sha256 : str
-        Of the *uncompressed* IDX content.
+    check : str or callable
+        SHA-256 of the *uncompressed* IDX content; or what looks at the file and raises `DataError`.
     seconds : float
         Deadline for everything together.
 
@@ -64,7 +67,7 @@ def download(urls: Sequence[str], path: Path, sha256: str, seconds: float = 120.
             if time.monotonic() >= end:
                 break
             try:
-                _fetch(url, path, sha256, end)
+                _fetch(url, path, check, end)
                 return
             except DataError as error:
                 reasons[url] = str(error)
@@ -75,7 +78,7 @@ def download(urls: Sequence[str], path: Path, sha256: str, seconds: float = 120.
     raise RunError(f"{path.name} could not be downloaded ({listed or 'no time left'})")
 
 
-def _fetch(url: str, path: Path, sha256: str, end: float) -> None:
+def _fetch(url: str, path: Path, check: Check, end: float) -> None:
     opener = urllib.request.build_opener(_NoDowngrade)
     request = urllib.request.Request(url, headers={"User-Agent": "fastnn"})
     timeout = max(0.1, min(10.0, end - time.monotonic()))
@@ -90,6 +93,9 @@ def _fetch(url: str, path: Path, sha256: str, end: float) -> None:
     with atomic_write(path) as file:
         file.write(content)
         file.flush()
+        if callable(check):
+            check(Path(file.name))
+            return
         found = read_idx(Path(file.name))[1]
-        if found != sha256:
-            raise DataError(f"SHA-256 {found[:12]}…, expected {sha256[:12]}…")
+        if found != check:
+            raise DataError(f"SHA-256 {found[:12]}…, expected {check[:12]}…")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
 
 import platformdirs
 
+from fastnn.datasets import cifar
 from fastnn.datasets.base import Dataset, checked_split
 from fastnn.datasets.download import download
 from fastnn.datasets.idx import read_idx
@@ -148,6 +150,36 @@ def _download_all(known: Known, seconds: float) -> list[Path]:
             f"Put {wanted} into data/{known.name}/, or set FASTNN_DATA to a folder that holds {known.name}/"
         ) from error
     return [path for name in FILES if (path := find_file(folder, name))]
+
+
+def load_cifar10(seconds: float = 600.0) -> Dataset:
+    """CIFAR-10 by name: where it is found, or downloaded into the user's cache.
+
+    Raises
+    ------
+    DataError
+        When its files are damaged.
+    RunError
+        When it is nowhere and can't be downloaded: what is needed, and where to put it.
+    """
+    folder = next((place for place in search_path(cifar.NAME) if cifar.holds_cifar(place)), None)
+    if folder is None:
+        folder = cache_root() / cifar.NAME
+        try:
+            download([cifar.URL], folder / cifar.ARCHIVE, _published, seconds)
+        except RunError as error:
+            raise RunError(
+                f"{cifar.NAME} was not found and could not be downloaded: {error}. Put {cifar.ARCHIVE} into "
+                f"data/{cifar.NAME}/, or set FASTNN_DATA to a folder that holds {cifar.NAME}/"
+            ) from error
+    return cifar.load_cifar(folder)
+
+
+def _published(path: Path) -> None:
+    with path.open("rb") as file:
+        found = hashlib.file_digest(file, "md5").hexdigest()
+    if found != cifar.MD5:
+        raise DataError(f"MD5 {found[:12]}…, but the published archive has {cifar.MD5[:12]}…")
 
 
 def load_folder(folder: Path) -> Dataset:

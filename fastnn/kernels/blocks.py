@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fastnn.kernels.dense import ROWS, bias_gradient
+from fastnn.kernels.hidden import finish
 from fastnn.kernels.jit import jit, kernel
 from fastnn.kernels.tiles import (
     BLOCK,
@@ -24,7 +25,6 @@ from fastnn.kernels.tiles import (
     load_row,
     number,
     prefetch,
-    relu,
     store,
 )
 
@@ -152,8 +152,11 @@ def _products_of_two(lists, w, a, p):
 
 
 @jit
-def sparse_relu(lists, w, b, rows, a, own):
-    """a = max(x @ w + b, 0), x given by its lists.    w (H/W, K, W)   b (H/W, W)   →  a (H/W, B, W) overwritten"""
+def sparse_dense(lists, w, b, rows, a, own, hidden):
+    """a = max(x @ w + b, 0), x given by its lists; without the ReLU where something else is `hidden`.
+
+    w (H/W, K, W)   b (H/W, W)   →  a (H/W, B, W) overwritten
+    """
     for p in range(own[0], own[1]):
         t = load_row(b, p)
         for i in range(0, rows, ROWS):
@@ -165,7 +168,7 @@ def sparse_relu(lists, w, b, rows, a, own):
     for p in range(own[0], own[1]):
         a_p = a[p]
         for i in range(0, rows, ROWS):
-            store(relu(load(a_p, i)), a_p, i)
+            store(finish(load(a_p, i), hidden), a_p, i)
 
 
 @jit

@@ -6,6 +6,7 @@ C classes, W the panel width. A matrix (B, H) is kept as panels (H/W, B, W), pad
 `own[1]` that its thread owns.
 """
 
+from fastnn.kernels.hidden import chain, finish
 from fastnn.kernels.host import SHAPE
 from fastnn.kernels.jit import jit
 from fastnn.kernels.tiles import (
@@ -15,10 +16,8 @@ from fastnn.kernels.tiles import (
     load_row,
     rank1,
     rank1_transposed,
-    relu,
     store,
     transpose_square,
-    where_positive,
     zeros,
 )
 
@@ -28,8 +27,11 @@ ROW_BLOCK = 256  # batch rows of one panel (32 KB) that stay there
 
 
 @jit
-def dense_relu(x, w, b, k_size, rows, a, own):
-    """a = max(x @ w + b, 0).    x (K/W, B, W)   w (H/W, K, W)   b (H/W, W)   →  a (H/W, B, W) overwritten"""
+def dense(x, w, b, k_size, rows, a, own, hidden):
+    """a = max(x @ w + b, 0), or without the ReLU where something else is `hidden`.
+
+    x (K/W, B, W)   w (H/W, K, W)   b (H/W, W)   →  a (H/W, B, W) overwritten
+    """
     width = x.shape[2]
     block = PANEL_BLOCK * width
     for p in range(own[0], own[1]):
@@ -42,7 +44,7 @@ def dense_relu(x, w, b, k_size, rows, a, own):
                     x_q = x[q]
                     for k in range(min(width, k1 - q * width)):
                         t = rank1(t, x_q, i, k, w_p, q * width + k)
-                store(relu(t) if k1 == k_size else t, a_p, i)
+                store(finish(t, hidden) if k1 == k_size else t, a_p, i)
 
 
 @jit
@@ -57,15 +59,15 @@ def transpose(source, i, target):
 
 @jit
 def input_gradient(dz, w, a, h_size, rows, scratch, dx, own):
-    """dx = (dz @ w.T) where a > 0, else 0, for the layer below, whose activations are a.
+    """dx = (dz @ w.T) · f′(z) for the layer below, which is where a > 0 for ReLU; `hidden.chain` knows.
 
     dz (H/W, B, W)   w (H/W, K, W)   a (K/W, B, W)   scratch (PANEL_BLOCK, W, W)  →  dx (K/W, B, W) overwritten
     """
-    # forward: z = a @ w + b   so   dx[:, k] = Σ_h dz[:, h] · w[k, h], and ReLU lets through where a > 0
+    # forward: z = a @ w + b   so   dx[:, k] = Σ_h dz[:, h] · w[k, h], and the activation lets through f′(z) of it
     width = dz.shape[2]
     h_panels = (h_size + width - 1) // width
     for q in range(own[0], own[1]):
-        dx_q, a_q = dx[q], a[q]
+        dx_q = dx[q]
         for p0 in range(0, h_panels, PANEL_BLOCK):
             p1 = min(p0 + PANEL_BLOCK, h_panels)
             for p in range(p0, p1):
@@ -76,7 +78,7 @@ def input_gradient(dz, w, a, h_size, rows, scratch, dx, own):
                     dz_p, w_pq = dz[p], scratch[p - p0]
                     for h in range(min(width, h_size - p * width)):
                         t = rank1(t, dz_p, i, h, w_pq, h)
-                store(where_positive(t, load(a_q, i)) if p1 == h_panels else t, dx_q, i)
+                store(chain(t, a, q, i) if p1 == h_panels else t, dx_q, i)
 
 
 @jit

@@ -2,8 +2,8 @@
 
 from numba.core import types
 
-from fastnn.kernels.blocks import Lists, invert, sparse_relu, sparse_weight_gradient
-from fastnn.kernels.dense import dense_relu, weight_gradient
+from fastnn.kernels.blocks import Lists, invert, sparse_dense, sparse_weight_gradient
+from fastnn.kernels.dense import dense, weight_gradient
 from fastnn.kernels.gather import gather
 from fastnn.kernels.jit import by_type
 from fastnn.kernels.tiles import BLOCK
@@ -17,8 +17,8 @@ def load_input(data, start, n, rows, batch):
     """Bring the examples order[start : start + n] into `batch`."""
 
 
-def input_relu(batch, w, b, k_size, rows, a, own):
-    """a = max(batch @ w + b, 0) for the panels its thread owns."""
+def input_dense(batch, w, b, k_size, rows, a, own, hidden):
+    """a = max(batch @ w + b, 0) for the panels its thread owns; without the ReLU where something else is `hidden`."""
 
 
 def input_weight_gradient(batch, dz, k_size, rows, w, b, own):
@@ -49,11 +49,11 @@ def _(data, start, n, rows, batch):
     return lambda data, start, n, rows, batch: invert(data, start, n, batch)
 
 
-@by_type(input_relu)
-def _(batch, w, b, k_size, rows, a, own):
+@by_type(input_dense)
+def _(batch, w, b, k_size, rows, a, own, hidden):
     if isinstance(batch, types.Array):
-        return lambda batch, w, b, k_size, rows, a, own: dense_relu(batch, w, b, k_size, rows, a, own)
-    return lambda batch, w, b, k_size, rows, a, own: sparse_relu(batch, w, b, rows, a, own)
+        return lambda batch, w, b, k_size, rows, a, own, hidden: dense(batch, w, b, k_size, rows, a, own, hidden)
+    return lambda batch, w, b, k_size, rows, a, own, hidden: sparse_dense(batch, w, b, rows, a, own, hidden)
 
 
 @by_type(input_weight_gradient)

@@ -85,6 +85,10 @@ class Layout:
             at += w_size + b_size
         return np.array(rows, np.int64)
 
+    def panel_count(self) -> int:
+        """Panels that threads own, in all layers: of units, or of inputs for the output layer."""
+        return sum(w[0] for w, _ in self.shapes())
+
     def zeros(self) -> np.ndarray:
         """A buffer for all parameters (or their gradient), zero."""
         return aligned_zeros(sum(int(np.prod(s)) for pair in self.shapes() for s in pair), self.dtype)
@@ -121,29 +125,31 @@ class Layout:
     def _panelled(self, layer: int, w: np.ndarray) -> np.ndarray:
         return w.T if self._is_output(layer) else w
 
-    def workspace(self, batch: int, threads: int, sides: int, blocks: int = 0) -> tuple[Any, ...]:
-        """Memory for batches of `batch` rows, in the order of the fields of `steps.Work`.
+    def workspace(self, batch: int, threads: int, sides: int, blocks: int = 0, slopes: int = 0) -> tuple[Any, ...]:
+        """Memory for batches of `batch` rows, in the order of the fields of `memory.Work`.
 
         The table's first line is the threads' private areas (offset, size of one), the second the exchanged
-        parts of the logits (offset, size of one side), then each hidden layer's activations and gradients.
-        `blocks` is how many blocks an example of sparse input has, 0 for dense input.
+        parts of the logits (offset, size of one side), then each hidden layer's activations, gradients and slopes.
+        `blocks` is how many blocks an example of sparse input has, 0 for dense input; `slopes` for how many threads
+        at once the derivatives of activations are kept, 0 for plain ReLU.
         """
         width = self.width
         rows = _up(batch, width)
         c_rows = _up(self.sizes[-1], SHAPE.rows)
         private = _up(self.sizes[0], width) * rows + 2 * c_rows * rows + PANEL_BLOCK * width * width
         parts = -(-self.sizes[-2] // width) * rows * c_rows
-        table = [(0, private), (threads * private, parts)]
+        table = [(0, private, 0), (threads * private, parts, 0)]
         at = threads * private + sides * parts
         for h in self.sizes[1:-1]:
             size = _up(h, width) * rows
-            table.append((at, at + sides * size))
-            at += (sides + 1) * size
+            table.append((at, at + sides * size, at + (sides + 1) * size))
+            at += (sides + 1 + slopes) * size
         entries = blocks * list_capacity(batch)
         return (
             aligned_zeros(at, self.dtype),
             np.array(table, np.int64),
             aligned_zeros((threads, rows), np.dtype(np.int32)),
+            aligned_zeros((threads, rows), self.dtype),
             aligned_zeros(threads * _up(blocks, LINE), np.dtype(np.uint64)),
             aligned_zeros((threads, entries), np.dtype(np.uint16)),
             aligned_zeros((threads, entries, BLOCK), self.dtype),

@@ -1,9 +1,9 @@
 """Kernels that only measure: the peak of a core, and one product many times in a row."""
 
-from fastnn.kernels.blocks import sparse_relu, sparse_weight_gradient
-from fastnn.kernels.dense import ROWS, dense_relu, input_gradient, weight_gradient
+from fastnn.kernels.blocks import sparse_dense, sparse_weight_gradient
+from fastnn.kernels.dense import ROWS, dense, input_gradient, weight_gradient
 from fastnn.kernels.jit import jit, kernel
-from fastnn.kernels.output import softmax_cross_entropy
+from fastnn.kernels.losses import softmax_cross_entropy
 from fastnn.kernels.tiles import BLOCK, load, rank1, store
 from fastnn.kernels.workers import wait
 
@@ -24,9 +24,9 @@ def peak(x, w, rounds):
 
 @kernel
 def forward_product(x, w, b, k_size, rows, a, repeats):
-    """`dense_relu` over all panels, `repeats` times."""
+    """`dense` over all panels, `repeats` times."""
     for _ in range(repeats):
-        dense_relu(x, w, b, k_size, rows, a, (0, a.shape[0]))
+        dense(x, w, b, k_size, rows, a, (0, a.shape[0]), None)
 
 
 @kernel
@@ -44,19 +44,19 @@ def input_product(dz, w, a, scratch, dx, repeats):
 
 
 @kernel
-def softmax_many(z, y, classes, scratch, dz, repeats):
+def softmax_many(z, batch, classes, scratch, dz, repeats):
     """`softmax_cross_entropy` of a batch, `repeats` times."""
     total = 0.0
     for _ in range(repeats):
-        total += softmax_cross_entropy(z, y, y.size, classes, 1.0, scratch, dz)[0]
+        total += softmax_cross_entropy(z, batch, classes, 0.0, 1.0, scratch, dz)[0]
     return total
 
 
 @kernel
 def sparse_forward(lists, w, b, rows, a, repeats):
-    """`sparse_relu` over all panels, `repeats` times."""
+    """`sparse_dense` over all panels, `repeats` times."""
     for _ in range(repeats):
-        sparse_relu(lists, w, b, rows, a, (0, a.shape[0]))
+        sparse_dense(lists, w, b, rows, a, (0, a.shape[0]), None)
 
 
 @kernel
@@ -101,7 +101,7 @@ def sparse_layer(a, lists, w, b, rows, out, dz, repeats):
     own = (0, out.shape[0])
     for _ in range(repeats):
         lists_of_activations(a, w.shape[1], rows, lists)
-        sparse_relu(lists, w, b, rows, out, own)
+        sparse_dense(lists, w, b, rows, out, own, None)
         sparse_weight_gradient(lists, dz, rows, w, b, own)
 
 
@@ -110,5 +110,5 @@ def dense_layer(a, w, b, rows, out, dz, repeats):
     """The same layer, dense: forward, weight gradient, `repeats` times."""
     own = (0, out.shape[0])
     for _ in range(repeats):
-        dense_relu(a, w, b, w.shape[1], rows, out, own)
+        dense(a, w, b, w.shape[1], rows, out, own, None)
         weight_gradient(a, dz, w.shape[1], rows, w, b, own)

@@ -31,6 +31,15 @@ def uniform(state):
 
 
 @jit
+def mask_bits(key, place):
+    """32 random bits that (key, place) name: MurmurHash3's finaliser (Appleby 2011), in 32 bits to make vectors of."""
+    h = np.uint32(key ^ np.uint32(place * np.uint32(0x9E3779B9)))
+    h = np.uint32((h ^ (h >> np.uint32(16))) * np.uint32(0x85EBCA6B))
+    h = np.uint32((h ^ (h >> np.uint32(13))) * np.uint32(0xC2B2AE35))
+    return np.uint32(h ^ (h >> np.uint32(16)))
+
+
+@jit
 def spread(state):
     """A number in (-1, 1), bell-shaped, standard deviation 1/3."""
     return (uniform(state) + uniform(state) + uniform(state)) * (2 / 3) - 1

@@ -1,167 +1,179 @@
 """Whole steps of training, and the forward pass over many rows: what Python calls."""
 
 import math
-from typing import NamedTuple
 
-import numpy as np
+from numba.core import types
 
 from fastnn.kernels import clock as phase
-from fastnn.kernels.blocks import Blocks
 from fastnn.kernels.clock import mark
-from fastnn.kernels.dense import PANEL_BLOCK, ROWS, dense_relu, input_gradient, weight_gradient
-from fastnn.kernels.first import as_panels, input_relu, input_weight_gradient, load_input, open_input
+from fastnn.kernels.dense import ROWS, dense, input_gradient, weight_gradient
+from fastnn.kernels.first import as_panels, input_dense, input_weight_gradient, load_input, open_input
 from fastnn.kernels.gather import gather, gather_labels
-from fastnn.kernels.jit import jit, kernel
+from fastnn.kernels.hidden import activate
+from fastnn.kernels.jit import by_type, jit, kernel
+from fastnn.kernels.losses import Examples, load_shares, loss_gradient
+from fastnn.kernels.memory import (
+    activations,
+    gradients,
+    layer_of,
+    output_of,
+    parts_of,
+    private,
+    slope_of,
+    slopes,
+)
 from fastnn.kernels.output import (
     output_bias_gradient,
     output_input_gradient,
     output_weight_gradient,
     partial_logits,
-    softmax_cross_entropy,
     sum_logits,
 )
-from fastnn.kernels.tiles import panels
+from fastnn.kernels.update import Step, clipping, limit_norms, sum_of_squares, update
 from fastnn.kernels.workers import share, wait
 
 
-class Net(NamedTuple):
-    """A network's parameters as kernels see them."""
-
-    layers: np.ndarray  # int64 (layers, 4): inputs, outputs, offset of the weights, offset of the bias
-    parameters: np.ndarray  # float32 or float64, one aligned buffer of panels
-    target: np.ndarray  # what a step adds its scaled gradient to: the parameters themselves (SGD), or zeros
+def bend(net, work, layer, at, rows, own):
+    """The activation of a hidden layer, where it is not fused into the product; at: (epoch, first row, side)."""
 
 
-class Data(NamedTuple):
-    """Examples, and the order to take them in."""
+@by_type(bend)
+def _(net, work, layer, at, rows, own):
+    if isinstance(net.types[net.fields.index("hidden")], types.NoneType):
+        return lambda net, work, layer, at, rows, own: None
 
-    x: np.ndarray | Blocks  # (N, D) uint8, float32 or float64
-    y: np.ndarray  # int32 (N,), every label below the number of classes
-    order: np.ndarray  # int64, indices of rows
-    scale: float  # what every feature is multiplied by
+    def bent(net, work, layer, at, rows, own):
+        epoch, start, side, memory = at
+        a, d = activations(net, work, layer, side), slopes(net, work, layer, memory)
+        activate(net.hidden, layer, epoch, start, rows, a, d, own)
 
-
-class Work(NamedTuple):
-    """The memory of a run, allocated once. Offsets into `buffer` are in `layout.workspace`'s table."""
-
-    buffer: np.ndarray
-    table: np.ndarray  # int64 (2 + layers, 3)
-    labels: np.ndarray  # int32 (threads, rows)
-    ends: np.ndarray  # uint64, whole cache lines for each thread: the `end` of its `Lists`; empty for dense input
-    samples: np.ndarray  # uint16 (threads, entries)
-    values: np.ndarray  # (threads, entries, BLOCK)
-    rows: int  # batch rows there is room for, a multiple of the panel width
-    clock: np.ndarray | None = None  # int64 (threads, 16): ticks spent on each phase; in the last column, the last mark
+    return bent
 
 
-class Span(NamedTuple):
-    """Which steps (or rows) one call covers."""
-
-    first: int
-    last: int
-    batch: int
-    rate: float
+def is_fused(net):
+    """Whether the weight gradient is the update itself: plain SGD."""
 
 
-@jit
-def _width(buffer):
-    return panels(buffer, 0, 0, 0).shape[2]
+@by_type(is_fused)
+def _(net):
+    if isinstance(net.types[net.fields.index("rule")], types.NoneType):
+        return lambda net: True
+    return lambda net: False
 
 
-@jit
-def _layer(net, buffer, index):
-    """The weights (H/W, K, W) and bias (H/W, W) of a hidden layer in `buffer`."""
-    k_size, h_size = net.layers[index, 0], net.layers[index, 1]
-    w_at, b_at = net.layers[index, 2], net.layers[index, 3]
-    width = _width(buffer)
-    h_panels = (h_size + width - 1) // width
-    k_rows = (k_size + width - 1) // width * width
-    return panels(buffer, w_at, h_panels, k_rows), panels(buffer, b_at, 1, h_panels)[0]
+def is_whole(net):
+    """Whether no parameter may change before the gradient of all is known: it is clipped by its norm."""
+
+
+@by_type(is_whole)
+def _(net):
+    if isinstance(net.types[net.fields.index("rule")], types.NoneType):
+        return lambda net: False
+    return lambda net: net.rule.norms.size > 0
+
+
+def take_step(net, layer, step, own, scratch):
+    """Let the optimizer change the own panels of a layer by their gradient; nothing to do for plain SGD."""
 
 
 @jit
-def _output(net, buffer):
-    """The weights (K/W, C, W) and bias (C/W, W) of the output layer in `buffer`."""
-    index = net.layers.shape[0] - 1
-    k_size, classes = net.layers[index, 0], net.layers[index, 1]
-    w_at, b_at = net.layers[index, 2], net.layers[index, 3]
-    width = _width(buffer)
-    k_panels = (k_size + width - 1) // width
-    c_rows = (classes + ROWS - 1) // ROWS * ROWS
-    return panels(buffer, w_at, k_panels, c_rows), panels(buffer, b_at, 1, (c_rows + width - 1) // width)[0]
+def _panel(net, layer, p, width):
+    """Where panel `p` of a layer's weights begins in the flat buffer, how long it is, and the same of its bias."""
+    k_size, h_size = net.layers[layer, 0], net.layers[layer, 1]
+    w_at, b_at = net.layers[layer, 2], net.layers[layer, 3]
+    if layer < net.layers.shape[0] - 1:
+        size = (k_size + width - 1) // width * width * width
+        return w_at + p * size, size, b_at + p * width, width
+    c_rows = (h_size + ROWS - 1) // ROWS * ROWS
+    bias = (c_rows + width - 1) // width * width
+    return w_at + p * c_rows * width, c_rows * width, b_at, (bias if p == 0 else 0)
+
+
+@by_type(take_step)
+def _(net, layer, step, own, scratch):
+    if isinstance(net.types[net.fields.index("rule")], types.NoneType):
+        return lambda net, layer, step, own, scratch: None
+
+    def stepped(net, layer, step, own, scratch):
+        rule, width = net.rule, scratch.shape[2]
+        for p in range(own[0], own[1]):
+            w_at, w_size, b_at, b_size = _panel(net, layer, p, width)
+            update(rule, net.parameters, net.target, w_at, w_size, step, True)
+            update(rule, net.parameters, net.target, b_at, b_size, step, False)
+            if rule.max_norm > 0 and layer < net.layers.shape[0] - 1:
+                limit_norms(layer_of(net, net.parameters, layer)[0][p], rule.max_norm, scratch[0, 0])
+
+    return stepped
+
+
+def settle(net, step, thread, threads, sync, scratch):
+    """Clip the whole gradient by its norm and let the optimizer change everything; False when told to stop."""
 
 
 @jit
-def _activations(net, work, index, side):
-    """The activations (H/W, B, W) of a hidden layer; two sides, taken in turn by the steps."""
-    width = _width(work.buffer)
-    h_panels = (net.layers[index, 1] + width - 1) // width
-    size = h_panels * work.rows * width
-    return panels(work.buffer, work.table[2 + index, 0] + side * size, h_panels, work.rows)
+def _own(net, layer, width, thread, threads):
+    """The panels of a layer that a thread owns: of units, or of inputs for the output layer."""
+    size = net.layers[layer, 1] if layer < net.layers.shape[0] - 1 else net.layers[layer, 0]
+    return share((size + width - 1) // width, thread, threads)
+
+
+@by_type(settle)
+def _(net, step, thread, threads, sync, scratch):
+    if isinstance(net.types[net.fields.index("rule")], types.NoneType):
+        return lambda net, step, thread, threads, sync, scratch: True
+
+    def settled(net, step, thread, threads, sync, scratch):
+        width, slot = scratch.shape[2], 0
+        for layer in range(net.layers.shape[0]):
+            own = _own(net, layer, width, thread, threads)
+            for p in range(own[0], own[1]):
+                w_at, w_size, b_at, b_size = _panel(net, layer, p, width)
+                squares = sum_of_squares(net.target, w_at, w_size)
+                net.rule.norms[slot + p] = squares + sum_of_squares(net.target, b_at, b_size)
+            slot += _own(net, layer, width, 0, 1)[1]
+        if not wait(sync, threads):
+            return False
+        clipped = Step(step.rate, step.time, clipping(net.rule.norms, net.rule.clip))
+        for layer in range(net.layers.shape[0]):
+            take_step(net, layer, clipped, _own(net, layer, width, thread, threads), scratch)
+        return True
+
+    return settled
 
 
 @jit
-def _gradients(net, work, index):
-    """The gradients (H/W, B, W) before the activation of a hidden layer."""
-    width = _width(work.buffer)
-    h_panels = (net.layers[index, 1] + width - 1) // width
-    return panels(work.buffer, work.table[2 + index, 1], h_panels, work.rows)
-
-
-@jit
-def _private(net, work, thread):
-    """A thread's own memory: its copy of the batch, logits and their gradient, room to transpose."""
-    width = _width(work.buffer)
-    at = work.table[0, 0] + thread * work.table[0, 1]
-    x_panels = (net.layers[0, 0] + width - 1) // width
-    blocks = work.rows // width
-    c_rows = (net.layers[net.layers.shape[0] - 1, 1] + ROWS - 1) // ROWS * ROWS
-    x = panels(work.buffer, at, x_panels, work.rows)
-    at += x_panels * work.rows * width
-    z = panels(work.buffer, at, blocks, c_rows)
-    at += blocks * c_rows * width
-    dz = panels(work.buffer, at, blocks, c_rows)
-    at += blocks * c_rows * width
-    return x, z, dz, panels(work.buffer, at, PANEL_BLOCK, width)
-
-
-@jit
-def _parts(net, work, side, rows):
-    """The partial logits (K/W · B/W, C, W) that all threads exchange; two sides, taken in turn."""
-    width = _width(work.buffer)
-    index = net.layers.shape[0] - 1
-    k_size, classes = net.layers[index, 0], net.layers[index, 1]
-    c_rows = (classes + ROWS - 1) // ROWS * ROWS
-    count = (k_size + width - 1) // width * ((rows + width - 1) // width)
-    return panels(work.buffer, work.table[1, 0] + side * work.table[1, 1], count, c_rows)
-
-
-@jit
-def _update(net, work, layer, side, rows, thread, threads):
-    """Add the weight and bias gradients of a hidden layer above the first to the target, own panels."""
-    dz, x = _gradients(net, work, layer), _activations(net, work, layer - 1, side)
-    dw, db = _layer(net, net.target, layer)
+def _update(net, work, layer, side, rows, step, thread, threads):
+    """Add the weight and bias gradients of a hidden layer above the first to the target, own panels; take the step."""
+    dz, x = gradients(net, work, layer), activations(net, work, layer - 1, side)
+    dw, db = layer_of(net, net.target, layer)
     own = share(dz.shape[0], thread, threads)
-    weight_gradient(x, dz, net.layers[layer, 0], rows, dw, db, own)
+    scratch = private(net, work, thread)[3]
+    for p in range(own[0], own[1]):  # panel by panel, so that the optimizer finds its gradient in the cache
+        weight_gradient(x, dz, net.layers[layer, 0], rows, dw, db, (p, p + 1))
+        if not is_whole(net):
+            take_step(net, layer, step, (p, p + 1), scratch)
 
 
 @kernel
 def train_steps(net, data, work, span, totals, sync, thread, threads):
     """Steps `first` to `last` of an epoch: target += −rate · gradient of the mean loss of each batch.
 
-    Adds the loss and the number of right answers to `totals` (2,). Returns the step it came to: `last`, or the
-    one whose loss was not finite. Every product is computed by the owner of its panel, every sum in a fixed
-    order, so no bit depends on the number of threads.
+    With a rule in the network the target is a gradient instead, that an optimizer makes a step of. Adds the loss and
+    the number of right answers to `totals` (2,). Returns the step it came to: `last`, or the one whose loss was not
+    finite. Every product is computed by the owner of its panel, every sum in a fixed order, so no bit depends on the
+    number of threads.
     """
     hidden = net.layers.shape[0] - 1
     k_size, classes = net.layers[hidden, 0], net.layers[hidden, 1]
-    w_out, b_out = _output(net, net.parameters)
-    dw_out, db_out = _output(net, net.target)
-    panels_of_x, z, dz, scratch = _private(net, work, thread)
+    w_out, b_out = output_of(net, net.parameters)
+    dw_out, db_out = output_of(net, net.target)
+    panels_of_x, z, dz, scratch = private(net, work, thread)
     x = open_input(net, data, work, panels_of_x, thread)
-    labels = work.labels[thread]
+    labels, shares = work.labels[thread], work.shares[thread]
+    shares[:] = 1
     k_own = share(w_out.shape[0], thread, threads)
     full_rows = (span.batch + ROWS - 1) // ROWS * ROWS
+    now = Step(span.rates[span.first], span.before + span.first + 1, 1.0)
     for step in range(span.first, span.last):
         side = step % 2
         start = step * span.batch
@@ -169,27 +181,29 @@ def train_steps(net, data, work, span, totals, sync, thread, threads):
         rows = (n + ROWS - 1) // ROWS * ROWS
         load_input(data, start, n, rows, x)
         gather_labels(data, start, n, labels)
+        load_shares(data, start, n, shares)
         mark(work.clock, thread, phase.INPUT)
 
         # forward; a wait stands wherever the next line reads what other threads have written
         below = as_panels(x, panels_of_x)
         for layer in range(hidden):
-            w, b = _layer(net, net.parameters, layer)
-            a = _activations(net, work, layer, side)
+            w, b = layer_of(net, net.parameters, layer)
+            a = activations(net, work, layer, side)
             own = share(a.shape[0], thread, threads)
             if layer == 0:
-                input_relu(x, w, b, net.layers[0, 0], rows, a, own)
+                input_dense(x, w, b, net.layers[0, 0], rows, a, own, net.hidden)
                 mark(work.clock, thread, phase.FIRST)
             else:
                 if not wait(sync, threads):
                     return step
                 mark(work.clock, thread, phase.WAITING)
-                if layer == 1 and step > span.first:  # what the last step left to do
-                    _update(net, work, 1, 1 - side, full_rows, thread, threads)
-                dense_relu(below, w, b, net.layers[layer, 0], rows, a, own)
+                if layer == 1 and step > span.first and not is_whole(net):  # what the last step left to do
+                    _update(net, work, 1, 1 - side, full_rows, now, thread, threads)
+                dense(below, w, b, net.layers[layer, 0], rows, a, own, net.hidden)
                 mark(work.clock, thread, phase.HIDDEN)
+            bend(net, work, layer, (span.epoch, start, side, 0), rows, own)
             below = a
-        parts = _parts(net, work, side, rows)
+        parts = parts_of(net, work, side, rows)
         partial_logits(below, w_out, b_out, k_size, rows, scratch[0], parts, k_own)
         mark(work.clock, thread, phase.OUTPUT)
         if not wait(sync, threads):
@@ -197,7 +211,9 @@ def train_steps(net, data, work, span, totals, sync, thread, threads):
         mark(work.clock, thread, phase.WAITING)
         sum_logits(parts, w_out.shape[0], rows, z)
         mark(work.clock, thread, phase.OUTPUT)
-        loss, correct = softmax_cross_entropy(z, labels, n, classes, -span.rate / n, scratch[0], dz)
+        now = Step(span.rates[step], span.before + step + 1, 1.0)
+        scale = -now.rate / n if is_fused(net) else 1 / n
+        loss, correct = loss_gradient(net, data, start, Examples(labels, shares, n), z, scale, scratch[0], dz)
         if not math.isfinite(loss):  # the same on every thread, so none is left waiting
             return step
         if thread == 0:
@@ -207,32 +223,40 @@ def train_steps(net, data, work, span, totals, sync, thread, threads):
 
         # backward; the weights of a layer change once every thread has taken its input gradient through them
         if hidden > 0:
-            output_input_gradient(dz, w_out, below, classes, rows, _gradients(net, work, hidden - 1), k_own)
+            slope = slope_of(net, work, hidden - 1, side)
+            output_input_gradient(dz, w_out, slope, classes, rows, gradients(net, work, hidden - 1), k_own)
         output_weight_gradient(below, dz, n, dw_out, k_own)
         if k_own[0] == 0 and k_own[1] > 0:
             output_bias_gradient(dz, n, classes, db_out)
+        if not is_whole(net):
+            take_step(net, hidden, now, k_own, scratch)
         mark(work.clock, thread, phase.OUTPUT_BACK)
         for layer in range(hidden - 1, 0, -1):
             if not wait(sync, threads):
                 return step
             mark(work.clock, thread, phase.WAITING)
             if layer < hidden - 1:
-                _update(net, work, layer + 1, side, rows, thread, threads)
-            w, b = _layer(net, net.parameters, layer)
-            a = _activations(net, work, layer - 1, side)
-            da = _gradients(net, work, layer - 1)
-            own = share(a.shape[0], thread, threads)
-            input_gradient(_gradients(net, work, layer), w, a, net.layers[layer, 1], rows, scratch, da, own)
+                _update(net, work, layer + 1, side, rows, now, thread, threads)
+            w, b = layer_of(net, net.parameters, layer)
+            slope = slope_of(net, work, layer - 1, side)
+            da = gradients(net, work, layer - 1)
+            own = share(da.shape[0], thread, threads)
+            input_gradient(gradients(net, work, layer), w, slope, net.layers[layer, 1], rows, scratch, da, own)
             mark(work.clock, thread, phase.HIDDEN_BACK)
         if hidden > 0:
-            dw, db = _layer(net, net.target, 0)
+            dw, db = layer_of(net, net.target, 0)
             own = share(dw.shape[0], thread, threads)
-            input_weight_gradient(x, _gradients(net, work, 0), net.layers[0, 0], rows, dw, db, own)
+            input_weight_gradient(x, gradients(net, work, 0), net.layers[0, 0], rows, dw, db, own)
+            if not is_whole(net):
+                take_step(net, 0, now, own, scratch)
             mark(work.clock, thread, phase.FIRST_BACK)
-        if hidden > 1 and step == span.last - 1:  # else the next step does it after its first wait, which saves one
+        # the next step updates layer 1 after its first wait, which saves one; unless there is none, or clipping
+        if hidden > 1 and (step == span.last - 1 or is_whole(net)):
             if not wait(sync, threads):
                 return step
-            _update(net, work, 1, side, rows, thread, threads)
+            _update(net, work, 1, side, rows, now, thread, threads)
+        if is_whole(net) and not settle(net, now, thread, threads, sync, scratch):
+            return step
     return span.last
 
 
@@ -244,8 +268,8 @@ def predict_logits(net, data, work, span, out, sync, thread, threads):
     """
     hidden = net.layers.shape[0] - 1
     k_size, classes = net.layers[hidden, 0], net.layers[hidden, 1]
-    w_out, b_out = _output(net, net.parameters)
-    x, z, _, scratch = _private(net, work, thread)
+    w_out, b_out = output_of(net, net.parameters)
+    x, z, _, scratch = private(net, work, thread)
     width = x.shape[2]
     for start in range(span.first + thread * span.batch, span.last, threads * span.batch):
         n = min(span.batch, span.last - start)
@@ -253,11 +277,13 @@ def predict_logits(net, data, work, span, out, sync, thread, threads):
         gather(data, start, n, rows, x)
         below = x
         for layer in range(hidden):
-            w, b = _layer(net, net.parameters, layer)
-            a = _activations(net, work, layer, thread)
-            dense_relu(below, w, b, net.layers[layer, 0], rows, a, (0, a.shape[0]))
+            w, b = layer_of(net, net.parameters, layer)
+            a = activations(net, work, layer, thread)
+            own = (0, a.shape[0])
+            dense(below, w, b, net.layers[layer, 0], rows, a, own, net.hidden)
+            bend(net, work, layer, (0, start, thread, thread), rows, own)
             below = a
-        parts = _parts(net, work, thread, rows)
+        parts = parts_of(net, work, thread, rows)
         partial_logits(below, w_out, b_out, k_size, rows, scratch[0], parts, (0, w_out.shape[0]))
         sum_logits(parts, w_out.shape[0], rows, z)
         for i in range(n):

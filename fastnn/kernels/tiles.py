@@ -221,6 +221,18 @@ def add(typingctx, t, u):
 
 
 @intrinsic
+def multiply(typingctx, t, u):
+    """t[r, :] · u[r, :]."""
+
+    def codegen(context, builder, signature, args):
+        emit = _Emitter(context, builder, signature.return_type)
+        pairs = zip(emit.unpack(args[0]), emit.unpack(args[1]), strict=True)
+        return emit.pack([builder.fmul(a, b) for a, b in pairs])
+
+    return t(t, t), codegen
+
+
+@intrinsic
 def relu(typingctx, t):
     """t[r, :] where it is positive or not a number, else 0: divergence must stay visible."""
 
@@ -463,6 +475,24 @@ def prefetch(typingctx, data, first, last):
         return context.get_dummy_value()
 
     return types.void(data, types.intp, types.intp), codegen
+
+
+@intrinsic
+def part(typingctx, buffer, offset, count):
+    """buffer[offset : offset + count], flat, without reference counting; `panels` says why."""
+    view = types.Array(buffer.dtype, 1, "C")
+
+    def codegen(context, builder, signature, args):
+        buffer, offset, count = args
+        intp = context.get_value_type(types.intp)
+        size = intp(signature.args[0].dtype.bitwidth // 8)
+        array = context.make_array(view)(context, builder)
+        data = context.make_array(signature.args[0])(context, builder, buffer).data
+        shape, strides = cgutils.pack_array(builder, [count]), cgutils.pack_array(builder, [size])
+        populate_array(array, builder.gep(data, [offset]), shape, strides, size, None)
+        return array._getvalue()
+
+    return view(buffer, types.intp, types.intp), codegen
 
 
 @intrinsic

@@ -1,0 +1,326 @@
+"""Checkpoints: all that a run consists of ↔ one file, so that it can go on to the same bits as if never stopped.
+
+A folder holds ``checkpoint.safetensors`` and the one before it, ``previous.safetensors``. Files are written whole or
+not at all; one that is damaged all the same is passed over for the one before it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import math
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from fastnn.errors import FastnnError, ModelFileError, RunError, UsageError, printable
+from fastnn.files import atomic_write
+from fastnn.settings import Settings, from_mapping
+from fastnn.stopping import Watch
+from fastnn.training import Epoch, State, Training
+
+NAME, PREVIOUS, LOCK = "checkpoint.safetensors", "previous.safetensors", "lock"
+FORMAT_VERSION = 1
+_KEY = "fastnn-checkpoint"
+_SHARE = 20  # a checkpoint that took a second is followed by 20 without
+_ANY_EPOCHS = ("constant", "decay", "step", "exponential")  # schedules that do not depend on how many there will be
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """What a checkpoint holds.
+
+    Attributes
+    ----------
+    settings : dict
+        All but ``threads``, which may change.
+    data : str
+        Fingerprint of the examples.
+    dtype : str
+    lanes : int
+        Width of the vectors that the kernels were compiled for: another one gives other bits.
+    fastnn_version : str
+    epoch, step, totals, seconds, watch, history
+        See `fastnn.training.State`.
+    tensors : dict of str to ndarray
+        ``parameters.layers.0.weight`` … for every buffer of the state.
+    """
+
+    settings: dict[str, Any]
+    data: str
+    dtype: str
+    lanes: int
+    fastnn_version: str
+    epoch: int
+    step: int
+    totals: list[float]
+    seconds: float
+    watch: dict[str, Any]
+    history: list[dict[str, Any]]
+    tensors: dict[str, np.ndarray]
+
+
+def take(run: Training) -> Snapshot:
+    """What a run consists of now; call it where `Training.on_safe` does."""
+    from fastnn import __version__
+    from fastnn.kernels.host import SHAPE
+
+    state = run.state
+    tensors = {
+        f"{buffer}.{name}": tensor
+        for buffer, plain in run.plain_buffers().items()
+        for name, tensor in zip(run.network.parameter_shapes, plain, strict=True)
+    }
+    watch = asdict(state.watch)
+    watch["best"] = watch["best"] if math.isfinite(watch["best"]) else None
+    return Snapshot(
+        _comparable(run.settings),
+        run.fingerprint(),
+        run.dtype,
+        SHAPE.vector_bytes,
+        __version__,
+        state.epoch,
+        state.step,
+        state.totals.tolist(),
+        state.seconds,
+        watch,
+        [asdict(epoch) for epoch in state.history],
+        tensors,
+    )
+
+
+def _comparable(settings: Settings) -> dict[str, Any]:
+    return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(settings).items() if k != "threads"}
+
+
+def restore(run: Training, snapshot: Snapshot, warn: Callable[[str], None]) -> None:
+    """Put a fresh run where the snapshot was taken.
+
+    Raises
+    ------
+    UsageError
+        When the data or a setting is another one, naming what differs.
+    """
+    from fastnn import __version__
+    from fastnn.kernels.host import SHAPE
+
+    now, then = _comparable(run.settings), dict(snapshot.settings)
+    if run.settings.schedule in _ANY_EPOCHS and now["epochs"] > then.get("epochs", 0):
+        then["epochs"] = now["epochs"]
+    different = [
+        f"{key} was {printable(then.get(key), 60)} and is {printable(now.get(key), 60)}"
+        for key in [*now, *(key for key in then if key not in now)]
+        if now.get(key) != then.get(key)
+    ]
+    if snapshot.dtype != run.dtype:
+        different.append(f"dtype was {snapshot.dtype} and is {run.dtype}")
+    if snapshot.data != run.fingerprint():
+        different.append("the examples are others")
+    if different:
+        raise UsageError(
+            f"--resume: not the run that was stopped: {'; '.join(different)}. Take the same, or begin anew"
+        )
+    if snapshot.fastnn_version != __version__:
+        warn(f"the checkpoint is of fastnn {printable(snapshot.fastnn_version, 20)}, this is {__version__}")
+    if snapshot.lanes != SHAPE.vector_bytes:
+        warn("the checkpoint is of another kind of CPU: the result will differ in its last bits")
+    names, buffers = list(run.network.parameter_shapes), dict[str, list[np.ndarray]]()
+    for buffer in dict.fromkeys(name.partition(".")[0] for name in snapshot.tensors):
+        buffers[buffer] = [snapshot.tensors[f"{buffer}.{name}"] for name in names]
+    watch = Watch(**{**snapshot.watch, "best": math.inf if snapshot.watch["best"] is None else snapshot.watch["best"]})
+    history = [Epoch(**epoch) for epoch in snapshot.history]
+    run.restore(
+        buffers,
+        State({}, snapshot.epoch, snapshot.step, np.array(snapshot.totals), snapshot.seconds, watch, history),
+    )
+
+
+def write(snapshot: Snapshot, path: Path) -> None:
+    """Write one checkpoint, whole or not at all.
+
+    Raises
+    ------
+    RunError
+        When it can't be written.
+    """
+    from safetensors.numpy import save
+
+    described = {item.name: getattr(snapshot, item.name) for item in fields(Snapshot) if item.name != "tensors"}
+    content = {name: np.ascontiguousarray(tensor) for name, tensor in snapshot.tensors.items()}
+    text = json.dumps({"format_version": FORMAT_VERSION, **described}, allow_nan=False)
+    metadata = {_KEY: text, "sha256": _sha256(snapshot.tensors, text)}
+    with atomic_write(path) as file:
+        file.write(save(content, metadata))
+
+
+def _sha256(tensors: dict[str, np.ndarray], text: str) -> str:
+    digest = hashlib.sha256(text.encode())
+    for name in sorted(tensors):
+        digest.update(np.ascontiguousarray(tensors[name]).data)
+    return digest.hexdigest()
+
+
+def read(path: Path) -> Snapshot:
+    """Read and check one checkpoint.
+
+    Raises
+    ------
+    ModelFileError
+        When it is not a whole, sound checkpoint.
+    """
+    import struct
+
+    from safetensors.numpy import load
+
+    shown = printable(path)
+    try:
+        content = path.read_bytes()
+        length = struct.unpack("<Q", content[:8])[0]
+        metadata = json.loads(content[8 : 8 + length])["__metadata__"]
+        tensors = load(content)
+        found = json.loads(metadata[_KEY])
+        version = found.pop("format_version")
+        if version == FORMAT_VERSION and metadata["sha256"] == _sha256(tensors, metadata[_KEY]):
+            return Snapshot(**found, tensors=tensors)
+        reason = "damaged" if version == FORMAT_VERSION else f"of format version {printable(version, 20)}"
+    except FastnnError:
+        raise
+    except OSError as error:
+        raise ModelFileError(f"{shown}: {error.strerror or error}") from error
+    except Exception as error:  # whatever a damaged file makes a parser say
+        raise ModelFileError(f"{shown}: not a sound checkpoint") from error
+    raise ModelFileError(f"{shown}: {reason}")
+
+
+@dataclass
+class Checkpoints:
+    """The folder of one run: writes a checkpoint now and then, and finds the last sound one.
+
+    Parameters
+    ----------
+    folder : Path
+        Made if there is none.
+    seconds : float
+        At least so long between two; more where writing takes long.
+    warn : callable
+        Told, in a sentence, when one could not be written or read.
+    """
+
+    folder: Path
+    seconds: float = 10.0
+    warn: Callable[[str], None] = print
+    _next: float = field(default=0.0, init=False)
+
+    def latest(self) -> Snapshot | None:
+        """The last sound checkpoint, or None in an empty folder.
+
+        Raises
+        ------
+        ModelFileError
+            When there are some, but none is sound.
+        """
+        reasons = []
+        for name in (NAME, PREVIOUS):
+            path = self.folder / name
+            if not path.exists():
+                continue
+            try:
+                found = read(path)
+            except ModelFileError as error:
+                reasons.append(str(error))
+                continue
+            if reasons:
+                self.warn(f"{reasons[0]}; going on from the one before it")
+            return found
+        if reasons:
+            raise ModelFileError(reasons[0])
+        return None
+
+    def save_if_due(self, run: Training) -> None:
+        """Write one when the last is long enough ago."""
+        if not self._next:
+            self._next = time.monotonic() + self.seconds
+        if time.monotonic() >= self._next:
+            self.save(run)
+
+    def save(self, run: Training) -> bool:
+        """Write one now; the one before it is kept. False, and a warning, when that failed: training may go on."""
+        begin = time.monotonic()
+        try:
+            if not all(np.isfinite(buffer).all() for buffer in run.state.buffers.values()):
+                return False  # about to be found to diverge: the last good one stays
+            path = self.folder / NAME
+            if path.exists():
+                with contextlib.suppress(OSError):
+                    _keep(path, self.folder / PREVIOUS)
+            write(take(run), path)
+            return True
+        except (RunError, OSError) as error:
+            self.warn(f"no checkpoint was written: {error}; training goes on")
+            return False
+        finally:
+            took = time.monotonic() - begin
+            self._next = time.monotonic() + max(self.seconds, _SHARE * took)
+
+
+def _keep(path: Path, previous: Path) -> None:
+    """A second name for the file, so that there is a whole one under some name at every moment."""
+    temporary = previous.with_name(".fastnn-previous.tmp")
+    temporary.unlink(missing_ok=True)
+    try:
+        os.link(path, temporary)
+        os.replace(temporary, previous)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def only_here(folder: Path) -> Iterator[None]:
+    """Make the folder, and let no other run write to it meanwhile; a killed run leaves no lock behind.
+
+    Raises
+    ------
+    UsageError
+        When another run does.
+    RunError
+        When the folder can't be made or written.
+    """
+    lock: IO[bytes] | None = None
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / LOCK).open("ab")
+        for stale in folder.glob(".fastnn-*.tmp"):  # of a run that was killed while it wrote
+            stale.unlink(missing_ok=True)
+    except OSError as error:
+        if lock:
+            lock.close()
+        raise RunError(f"--checkpoint {printable(folder)}: {error.strerror or error}") from error
+    try:
+        _lock(lock, folder)
+        yield
+    finally:
+        lock.close()
+
+
+def _lock(file: IO[bytes], folder: Path) -> None:
+    try:
+        import fcntl
+    except ImportError:  # Windows: two runs are told apart by nothing
+        return
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        raise UsageError(
+            f"--checkpoint {printable(folder)}: another run is writing there; name another folder"
+        ) from error
+
+
+def settings_of(snapshot: Snapshot, threads: int | None = None) -> Settings:
+    """The settings that the run was begun with."""
+    return replace(from_mapping(snapshot.settings, "checkpoint"), threads=threads)

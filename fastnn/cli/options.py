@@ -1,0 +1,88 @@
+"""The options of `fastnn train` out of the fields of `Settings`: one place for names, help, ranges and defaults."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import Field, fields, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from fastnn.errors import UsageError, printable
+from fastnn.settings import Settings
+
+
+def with_settings(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command whose last parameter is ``**options`` an option for every setting, None where not given."""
+    signature = inspect.signature(command, eval_str=True)
+    own = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
+    made = [
+        inspect.Parameter(item.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=_annotation(item))
+        for item in fields(Settings)
+    ]
+    own = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own]
+
+    def wrapped(**values: Any) -> None:
+        command(**values)
+
+    wrapped.__doc__, wrapped.__name__ = command.__doc__, command.__name__
+    wrapped.__signature__ = signature.replace(parameters=[*own, *made])  # type: ignore[attr-defined]
+    wrapped.__annotations__ = {p.name: p.annotation for p in [*own, *made]}
+    return wrapped
+
+
+def _annotation(item: Field[Any]) -> Any:
+    allowed, text = item.metadata["allowed"], item.metadata["help"]
+    if isinstance(allowed, tuple):
+        text = f"{text.rstrip('.')}: {', '.join(allowed)}."
+    flags = item.metadata["option"].split(",")
+    option = typer.Option(*flags, help=text, show_default=_shown(item.default), rich_help_panel=item.metadata["group"])
+    return Annotated[_kind(item) | None, option]
+
+
+def _kind(item: Field[Any]) -> Any:
+    if item.name == "validation" or isinstance(item.default, tuple):
+        return str  # a share or a file; names or numbers with commas
+    if item.metadata["allowed"] is None:
+        return bool
+    if isinstance(item.metadata["allowed"], tuple):
+        return str
+    return int if item.metadata["allowed"].whole else float
+
+
+def _shown(default: Any) -> str | bool:
+    if isinstance(default, tuple):
+        return ",".join(map(str, default))
+    return False if default is None or isinstance(default, bool) else str(default)
+
+
+def settings_from(values: dict[str, Any], start: Settings) -> tuple[Settings, Path | None]:
+    """Settings with those changed that were given as options; and the file of validation examples, if one was named."""
+    given = {name: value for name, value in values.items() if value is not None}
+    file = None
+    if "validation" in given:
+        try:
+            given["validation"] = float(given["validation"])
+        except ValueError:
+            file = Path(given.pop("validation"))
+    for item in fields(Settings):
+        if item.name in given and isinstance(item.default, tuple):
+            given[item.name] = _listed(item, given[item.name])
+    settings = replace(start, **given)
+    return settings, file
+
+
+def _listed(item: Field[Any], text: str) -> tuple[Any, ...]:
+    parts = [part.strip() for part in text.split(",")] if text.strip() not in ("", "none") else []
+    if item.name != "hidden":
+        return tuple(parts)
+    if not all(part.isdecimal() for part in parts):
+        raise UsageError(f"--hidden {printable(text)!r}: expected widths like 128 or 256,128,64 (or none)")
+    return tuple(map(int, parts))
+
+
+def hidden_from(text: str) -> tuple[int, ...]:
+    """The widths of hidden layers as written on the command line."""
+    return settings_from({"hidden": text}, Settings())[0].hidden

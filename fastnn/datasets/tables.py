@@ -1,0 +1,389 @@
+"""Tables of numbers and labels as text: CSV in the forms people have it, parsed by NumPy's reader.
+
+Any column may hold the label; a header or none; commas, semicolons or tabs; plain or gzipped. Read in pieces into
+memory that was counted before, so that a table takes little more than its numbers.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import re
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+
+from fastnn.datasets.base import Dataset, Split, checked_split, checked_targets
+from fastnn.errors import DataError, printable
+
+SUFFIXES = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".txt")
+Tell = Callable[[str, int, int], None]  # what is read, how much is done, of how much
+_PIECE = 2**23  # bytes of text parsed at once
+_LABELS = ("label", "labels", "class", "target", "y", "digit", "species", "category")
+_MOST_CLASSES = 65_535
+_MOST_COLUMNS = 2**20
+_LINE = 2**24  # bytes of one line, at most
+_NUMPYS = re.compile(r"could not convert string '(.*)' to \w+ at row (\d+), column (\d+)", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Form:
+    """How a table is written.
+
+    Attributes
+    ----------
+    delimiter : str
+    header : tuple of str
+        Names of the columns; empty without a header.
+    columns : int
+    labels : tuple of int
+        Which columns hold the label (or the targets).
+    why : str
+        How that was decided, for people.
+    """
+
+    delimiter: str
+    header: tuple[str, ...]
+    columns: int
+    labels: tuple[int, ...]
+    why: str
+
+    def name(self, column: int) -> str:
+        """What to call a column in a message."""
+        return f"column {column + 1}" + (f" ({printable(self.header[column], 40)})" if self.header else "")
+
+
+def is_table(path: Path) -> bool:
+    """Whether a file is called like a table."""
+    return path.name.lower().endswith(SUFFIXES)
+
+
+def load_table(
+    path: Path, label: str | None = None, numbers: bool = False, test: Path | None = None, tell: Tell | None = None
+) -> Dataset:
+    """Load a table of numbers with a label in each row.
+
+    Parameters
+    ----------
+    path : Path
+    label : str, optional
+        Name or number (from 1) of the column of labels, several with commas where they are `numbers`; by default the
+        one called so, or the only one of text, or the first of 785, or the last.
+    numbers : bool
+        Whether labels are numbers to be predicted, not names of classes.
+    test : Path, optional
+        A table of the same form with the test examples.
+    tell : callable, optional
+        Told how far it is.
+
+    Raises
+    ------
+    DataError
+        Saying the line and column of what is wrong.
+    """
+    form, x, y = _read(path, label, numbers, tell)
+    held = None
+    if test is not None:
+        _, test_x, test_y = _read(test, label, numbers, tell, form)
+        held = test_x, test_y
+    shape, x = _picture(form, x)
+    name, origin = path.name.partition(".")[0], f"{path}, {form.why}"
+    if numbers:
+        train = checked_targets(x, y, printable(path.name))
+        outputs = tuple(form.header[c] if form.header else str(i) for i, c in enumerate(form.labels))
+        found: Split | None = None
+        if held:
+            found = checked_targets(_like(held[0], x), held[1], printable(test.name))  # type: ignore[union-attr]
+        return Dataset(name, train, found, outputs, shape, origin, table=shape is None)
+    classes = class_names(y, printable(path.name))
+    train = checked_split(x, _indices(y, classes, path, form), len(classes), printable(path.name))
+    found = None
+    if held and test:
+        found = checked_split(_like(held[0], x), _indices(held[1], classes, test, form), len(classes), test.name)
+    return Dataset(name, train, found, classes, shape, origin, table=shape is None)
+
+
+def class_names(labels: np.ndarray, source: str) -> tuple[str, ...]:
+    """The different labels, sorted as people would: 2 before 10.
+
+    Raises
+    ------
+    DataError
+        When there is one only, or so many that they must be numbers.
+    """
+    names = sorted({str(name) for name in np.unique(labels)}, key=natural)
+    if len(names) < 2:
+        raise DataError(f"{source}: one class only ({printable(names[0], 40)}); there is nothing to tell apart")
+    if len(names) > _MOST_CLASSES or (len(names) > 100 and len(names) > len(labels) / 2):
+        raise DataError(
+            f"{source}: {len(names):,} different labels in {len(labels):,} rows. Is it the right column (--label)? "
+            f"For numbers to be predicted take --loss squared"
+        )
+    return tuple(names)
+
+
+def natural(text: str) -> list[tuple[int, float, str]]:
+    """What to sort by so that numbers in a text count as numbers."""
+    parts = re.split(r"(-?\d+(?:\.\d+)?)", text)
+    return [(1, float(part), "") if i % 2 else (0, 0.0, part) for i, part in enumerate(parts)]
+
+
+def _indices(labels: np.ndarray, classes: tuple[str, ...], path: Path, form: Form) -> np.ndarray:
+    known = {name: index for index, name in enumerate(classes)}
+    unique, inverse = np.unique(labels, return_inverse=True)
+    strange = [str(name) for name in unique if str(name) not in known]
+    if strange:
+        row = int(np.flatnonzero(labels == strange[0])[0]) + 1
+        raise DataError(
+            f"{printable(path.name)}: label {printable(strange[0], 40)} in row {row}; the training table has "
+            f"{printable(', '.join(classes[:10]), 80)}"
+        )
+    return np.array([known[str(name)] for name in unique], np.int32)[inverse]
+
+
+def _picture(form: Form, x: np.ndarray) -> tuple[tuple[int, int] | None, np.ndarray]:
+    """Height and width where columns are pixels, which then are bytes: by their names, or 784 of them from 0 to 255."""
+    features = x.shape[1]
+    side = round(features**0.5)
+    named = [form.header[c].lower() for c in range(form.columns) if c not in form.labels] if form.header else []
+    pixels = all(re.fullmatch(r"(pixel|px|p)?_?\d+(x\d+)?", name) for name in named) if named else features == 784
+    if side * side != features or side < 4 or not pixels:
+        return None, x
+    for first in range(0, len(x), 10_000):
+        part = x[first : first + 10_000]
+        if part.min() < 0 or part.max() > 255 or (part != np.rint(part)).any():
+            return None, x
+    if x.max() <= 1:
+        return (side, side), x
+    return (side, side), x.astype(np.uint8)
+
+
+def _like(test: np.ndarray, train: np.ndarray) -> np.ndarray:
+    return test.astype(train.dtype) if train.dtype == np.uint8 else test
+
+
+def _read(
+    path: Path, label: str | None, numbers: bool, tell: Tell | None, form: Form | None = None
+) -> tuple[Form, np.ndarray, np.ndarray]:
+    shown = printable(path.name)
+    try:
+        with path.open("rb") as raw:
+            rows, size = _count_lines(_unzipped(raw), shown)
+        with path.open("rb") as raw:
+            return _parse(_unzipped(raw), rows, size, label, numbers, tell, form, shown)
+    except (OSError, EOFError, zlib.error, csv.Error) as error:
+        raise DataError(f"{shown}: damaged or unreadable ({printable(error)})") from error
+
+
+def _unzipped(raw: BinaryIO) -> BinaryIO:
+    start = raw.read(2)
+    raw.seek(0)
+    return gzip.GzipFile(fileobj=raw) if start == b"\x1f\x8b" else raw  # type: ignore[return-value]
+
+
+def _count_lines(file: BinaryIO, shown: str) -> tuple[int, int]:
+    """At most so many rows, and the size of the text."""
+    lines, size, last, since = 0, 0, b"\n", 0
+    while part := file.read(2**20):
+        found = part.count(b"\n")
+        since = since + len(part) if not found else len(part) - part.rfind(b"\n")
+        if since > _LINE:
+            raise DataError(f"{shown}: a line of more than {_LINE:,} bytes; not a table")
+        lines, size, last = lines + found, size + len(part), part[-1:]
+    return lines + (last != b"\n"), size
+
+
+def _pieces(file: BinaryIO, shown: str) -> Iterator[tuple[int, list[str], int]]:
+    """Number of the first line, some lines, and how many bytes they were; no empty lines but as None would be."""
+    number, rest, first = 1, b"", True
+    while True:
+        part = file.read(_PIECE)
+        content = rest + part
+        if first:
+            if content[:2] in (b"\xff\xfe", b"\xfe\xff"):
+                raise DataError(f"{shown}: UTF-16 text; save it as UTF-8")
+            content, first = content.removeprefix(b"\xef\xbb\xbf"), False
+        cut = content.rfind(b"\n") + 1 if part else len(content)
+        rest, content = content[cut:], content[:cut]
+        if b"\0" in content:
+            raise DataError(f"{shown}: holds zero bytes; not a table of text")
+        if content:
+            try:
+                lines = [line.removesuffix("\r") for line in content.decode("utf-8").split("\n")]
+            except UnicodeDecodeError as error:
+                at = number + content[: error.start].count(b"\n")
+                raise DataError(f"{shown}: line {at} is not UTF-8 text; save it as UTF-8") from error
+            broken = next((i for i, line in enumerate(lines) if "\r" in line), None)
+            if broken is not None:
+                raise DataError(
+                    f"{shown}: line {number + broken} holds a bare carriage return; end lines with a newline"
+                )
+            yield number, lines, len(content)
+            number += content.count(b"\n")
+        if not part:
+            return
+
+
+def _parse(
+    file: BinaryIO,
+    rows: int,
+    size: int,
+    label: str | None,
+    numbers: bool,
+    tell: Tell | None,
+    form: Form | None,
+    shown: str,
+) -> tuple[Form, np.ndarray, np.ndarray]:
+    x: np.ndarray | None = None
+    labels: list[np.ndarray] = []
+    done = read = 0
+    for number, lines, length in _pieces(file, shown):
+        at = [number + i for i, line in enumerate(lines) if line.strip()]
+        lines = [line for line in lines if line.strip()]
+        if not lines:
+            continue
+        if x is None:
+            own = form_of(lines[:50], label, numbers, shown)
+            if form is not None and own.columns != form.columns:
+                raise DataError(f"{shown}: {own.columns} columns; the training table has {form.columns}")
+            form = own if form is None else Form(own.delimiter, own.header, own.columns, form.labels, form.why)
+            features = [c for c in range(form.columns) if c not in form.labels]
+            if not features:
+                raise DataError(f"{shown}: one column only; expected a label and features in each row")
+            rows = min(rows - bool(own.header), size // max(1, 2 * form.columns - 1) + 1)  # a number and a mark each
+            x = np.empty((rows, len(features)), np.float32)
+            if own.header:
+                lines, at = lines[1:], at[1:]
+        assert form is not None
+        if lines:
+            _check_ragged(lines, at, form, shown)
+            x[done : done + len(lines)] = _numbers(lines, at, features, form, shown)
+            labels.append(
+                _numbers(lines, at, list(form.labels), form, shown) if numbers else _texts(lines, at, form, shown)
+            )
+            done += len(lines)
+        read += length
+        if tell:
+            tell(shown, read, size)
+    if x is None or done == 0 or form is None:
+        raise DataError(f"{shown}: no rows")
+    return form, x[:done], np.concatenate(labels)
+
+
+def _check_ragged(lines: Sequence[str], at: Sequence[int], form: Form, shown: str) -> None:
+    for line, number in zip(lines, at, strict=True):
+        if line.count(form.delimiter) != form.columns - 1:
+            found = len(next(csv.reader([line], delimiter=form.delimiter)))
+            if found != form.columns:
+                raise DataError(f"{shown}: line {number} has {found} columns, the first {form.columns}")
+
+
+def _numbers(lines: list[str], at: Sequence[int], columns: list[int], form: Form, shown: str) -> np.ndarray:
+    """(rows, columns) float32, all finite."""
+    try:
+        found = np.loadtxt(
+            lines, np.float32, delimiter=form.delimiter, usecols=columns, ndmin=2, comments=None, quotechar='"'
+        )
+    except ValueError as error:
+        told = _NUMPYS.search(str(error))
+        if told is None:
+            raise DataError(f"{shown}: line {at[0]} or after: {printable(error, 120)}") from error
+        text, row, column = told[1], int(told[2]), int(told[3])
+        raise DataError(
+            f"{shown}: line {at[min(row, len(at) - 1)]}, {form.name(min(column - 1, form.columns - 1))}: "
+            + ("a missing value" if not text.strip() else f"{printable(text, 40)!r} is not a number")
+            + (". Name the column of labels with --label" if text.strip() else "")
+        ) from error
+    if len(found) != len(lines):
+        raise DataError(f"{shown}: line {at[0]} or after: a quoted field that goes over the end of its line")
+    bad = np.argwhere(~np.isfinite(found))
+    if bad.size:
+        row, column = (int(n) for n in bad[0])
+        raise DataError(
+            f"{shown}: line {at[row]}, {form.name(columns[column])}: a missing or infinite value ({found[row, column]})"
+        )
+    return found
+
+
+def _texts(lines: list[str], at: Sequence[int], form: Form, shown: str) -> np.ndarray:
+    """(rows,) labels as they are written, without spaces around; whole numbers without a decimal point."""
+    column = form.labels[0]
+    found = np.array(
+        [field[column].strip() if len(field) > column else "" for field in csv.reader(lines, delimiter=form.delimiter)]
+    )
+    empty = np.flatnonzero((found == "") | (np.char.lower(found) == "nan"))
+    if empty.size or len(found) != len(lines):
+        line = at[int(empty[0])] if empty.size else at[0]
+        raise DataError(f"{shown}: line {line}, {form.name(column)}: a missing label")
+    if all(re.fullmatch(r"-?\d+\.0*", str(name)) for name in np.unique(found)[:1_000]):
+        found = np.char.partition(found, ".")[:, 0]
+    return found
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+        return True
+    except ValueError:
+        return not text.strip()  # a missing value does not make a column one of text
+
+
+def form_of(lines: Sequence[str], label: str | None, numbers: bool, shown: str) -> Form:
+    """How a table is written, from its first lines."""
+    delimiter = max(",;\t", key=lambda mark: (lines[0].count(mark), mark == ","))
+    rows = list(csv.reader(lines, delimiter=delimiter))
+    first = [field.strip() for field in rows[0]]
+    if len(first) > _MOST_COLUMNS:
+        raise DataError(f"{shown}: {len(first):,} columns; at most {_MOST_COLUMNS:,}")
+    below = next((row for row in rows[1:] if len(row) == len(first)), None)
+    texts = [not _is_number(field) for field in first]
+    header = tuple(first) if _is_header(texts, below) else ()
+    if header and len(set(header)) != len(header):
+        twice = next(name for name in header if header.count(name) > 1)
+        raise DataError(f"{shown}: two columns are called {printable(twice, 40)!r}")
+    sample = [row for row in rows[bool(header) :] if len(row) == len(first)]
+    worded = [c for c in range(len(first)) if any(not _is_number(row[c]) for row in sample)]
+    labels, why = _label_columns(header, len(first), label, worded, shown)
+    if len(labels) > 1 and not numbers:
+        raise DataError(f"{shown}: --label names {len(labels)} columns: that needs a loss of numbers, --loss squared")
+    return Form(delimiter, header, len(first), labels, why)
+
+
+def _is_header(texts: list[bool], below: Sequence[str] | None) -> bool:
+    """Whether a first row is names: all are text, or some are where the row below has numbers."""
+    if not any(texts):
+        return False
+    if below is None:
+        return all(texts)
+    return any(text and _is_number(field) for text, field in zip(texts, below, strict=True)) or (
+        all(texts) and len(texts) > 1
+    )
+
+
+def _label_columns(
+    header: tuple[str, ...], columns: int, label: str | None, worded: list[int], shown: str
+) -> tuple[tuple[int, ...], str]:
+    if label is not None:
+        found = []
+        for part in (part.strip() for part in label.split(",")):
+            if part in header:
+                found.append(header.index(part))
+            elif part.lstrip("-").isdigit() and 1 <= abs(int(part)) <= columns:
+                found.append(int(part) - 1 if int(part) > 0 else columns + int(part))
+            else:
+                named = f": {printable(', '.join(header[:12]), 120)}" if header else f" 1 to {columns}"
+                raise DataError(f"{shown}: --label {printable(part, 40)!r}: expected one of the columns{named}")
+        return tuple(found), f"labels in {', '.join(header[c] if header else f'column {c + 1}' for c in found)}"
+    lower = [name.lower() for name in header]
+    for name in _LABELS:
+        if name in lower:
+            return (lower.index(name),), f"labels in {header[lower.index(name)]}"
+    if len(worded) == 1:
+        return (worded[0],), f"labels in column {worded[0] + 1}, the only one of text"
+    if columns == 785:
+        return (0,), "labels in the first of 785 columns"
+    return (columns - 1,), f"labels in the last column{f', {header[-1]}' if header else ''}"

@@ -1,0 +1,179 @@
+"""What the first layer reads: the examples as they are, or each epoch changed anew.
+
+Examples that are changed (augmentation, noise, features left out) go through a ring of rows: before each call of the
+kernel of steps, all threads make the rows that it will read, in the order it will take them.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from fastnn.datasets.base import Split, dense_rows
+from fastnn.errors import UsageError
+from fastnn.inference import scale_of
+from fastnn.kernels.augment import Canvas, Change, change_examples
+from fastnn.kernels.blocks import Blocks
+from fastnn.kernels.host import SHAPE
+from fastnn.kernels.inputs import blocks_of, choose_input
+from fastnn.kernels.layout import aligned_zeros, to_panels
+from fastnn.kernels.memory import Data
+from fastnn.kernels.workers import Workers, compile_for, sync_area
+from fastnn.settings import Settings
+
+_RING_BYTES = 2**24  # made ahead of the steps that read it
+_BORDER = 2
+
+
+class Feed:
+    """Rows for the steps of an epoch.
+
+    Parameters
+    ----------
+    split : Split
+    settings : Settings
+        Resolved.
+    image_shape : tuple of int, optional
+        Height and width, where examples are pictures (or several channels of one).
+    batch : int
+        Examples in a step.
+    workers : Workers
+
+    Attributes
+    ----------
+    most_steps : int
+        That one call of the kernel may cover.
+    """
+
+    def __init__(
+        self,
+        split: Split,
+        settings: Settings,
+        image_shape: tuple[int, int] | None,
+        batch: int,
+        workers: Workers,
+    ) -> None:
+        self._split, self._batch, self._workers = split, batch, workers
+        changes = settings.changes_input
+        if changes and settings.input == "sparse":
+            raise UsageError("--input sparse: examples that are changed every epoch are read dense; take --input auto")
+        self._x = choose_input(split.x, len(settings.hidden), batch, "dense" if changes else settings.input)
+        self._weights = example_weights(split, settings)
+        self._targets = split.y if split.y.ndim == 2 else None
+        self._labels = np.zeros(len(split), np.int32) if split.y.ndim == 2 else split.y
+        self._scale = scale_of(split.x)
+        self.most_steps = 2**62
+        self._change: Change | None = None
+        if changes:
+            self._open_ring(settings, image_shape)
+
+    def _open_ring(self, settings: Settings, image_shape: tuple[int, int] | None) -> None:
+        features, dtype = self._x.shape[1], self._x.dtype  # type: ignore[union-attr]
+        if settings.input_noise and dtype == np.uint8:
+            dtype = np.dtype(np.float32)
+        self._change = change = change_of(settings, image_shape)
+        threads, height, width = self._workers.threads, change.height, change.width
+        panels, rows = change.smooth_columns.shape[0], _whole_tiles(height)
+        shape = (threads, height + 2 * _BORDER, width + 2 * _BORDER)
+        self._canvases = Canvas(
+            aligned_zeros((threads, 3, panels, rows, SHAPE.panel_width(4)), np.dtype(np.float32)),
+            *(np.zeros(shape, np.float32) for _ in range(2)),
+            np.zeros((threads, 2, height * width), np.float32),
+        )
+        self.most_steps = max(1, _RING_BYTES // (self._batch * features * dtype.itemsize))
+        rows = min(self.most_steps * self._batch, -(-len(self._split) // self._batch) * self._batch)
+        self._ring = np.zeros((rows, features), dtype)
+        self._slots = np.arange(len(self._split)) % rows
+        self._ring_labels = np.zeros(rows, np.int32)
+        self._ring_weights = None if self._weights is None else np.ones(rows)
+        self._ring_targets = None if self._targets is None else np.zeros((rows, self._targets.shape[1]))
+        self._ring_scale = self._scale / (1 - settings.input_dropout)
+        self._sync = sync_area()
+
+    @property
+    def blocks(self) -> int:
+        """Blocks of an example of sparse input, 0 for dense."""
+        return blocks_of(self._split.x.shape[1]) if isinstance(self._x, Blocks) else 0
+
+    def data(self, order: np.ndarray) -> Data:
+        """What kernels read, in this order."""
+        if self._change is None:
+            return Data(self._x, self._labels, order, self._scale, self._weights, self._targets)
+        return Data(
+            self._ring, self._ring_labels, self._slots, self._ring_scale, self._ring_weights, self._ring_targets
+        )
+
+    def _call(self, order: np.ndarray, span: tuple[int, int, int]):  # type: ignore[no-untyped-def]
+        data = Data(self._x, self._labels, order, self._scale)
+        return self._change, data, span, self._canvases, self._ring
+
+    def compile(self) -> None:
+        """Compile what `prepare` needs, or load it."""
+        if self._change is not None:
+            compile_for(change_examples, *self._call(np.zeros(1, np.int64), (0, 0, 0)), self._sync, 0, 1)
+
+    def prepare(self, order: np.ndarray, epoch: int, first: int, last: int) -> None:
+        """Make the rows from `first` to `last` of the epoch ready."""
+        if self._change is None:
+            return
+        last = min(last, len(order))
+        rows, slots = order[first:last], self._slots[first:last]
+        self._ring_labels[slots] = self._labels[rows]
+        if self._weights is not None:
+            self._ring_weights[slots] = self._weights[rows]  # type: ignore[index]
+        if self._targets is not None:
+            self._ring_targets[slots] = self._targets[rows]  # type: ignore[index]
+        self._workers.run(change_examples, *self._call(order, (first, last, epoch)), sync=self._sync)
+
+
+def _whole_tiles(rows: int) -> int:
+    return -(-rows // SHAPE.rows) * SHAPE.rows
+
+
+def change_of(settings: Settings, image_shape: tuple[int, int] | None) -> Change:
+    """What `change_examples` does by these settings."""
+    height, width = image_shape if image_shape and settings.augments else (0, 0)
+    return Change(
+        height,
+        width,
+        float(settings.shift),
+        math.radians(settings.rotation),
+        *map(float, (settings.scaling, settings.shear, settings.elastic, settings.pen, settings.pixel_noise)),
+        *map(float, (settings.input_noise, settings.input_dropout)),
+        to_panels(gaussian(height, settings.elastic_sigma), _whole_tiles(height)),
+        to_panels(gaussian(width, settings.elastic_sigma), -(-width // SHAPE.panel_width(4)) * SHAPE.panel_width(4)),
+        settings.seed,
+    )
+
+
+def gaussian(size: int, sigma: float) -> np.ndarray:
+    """exp(−(i − j)² / 2σ²) over its sum for all j, float32 (size, size); what lies outside a picture counts as 0."""
+    reach = np.arange(-4 * max(size, math.ceil(sigma)), 4 * max(size, math.ceil(sigma)) + 1)
+    distance = np.subtract.outer(np.arange(size), np.arange(size))
+    return (np.exp(-(distance**2) / (2 * sigma**2)) / np.exp(-(reach**2) / (2 * sigma**2)).sum()).astype(np.float32)
+
+
+def changed(split: Split, settings: Settings, image_shape: tuple[int, int], epoch: int = 0) -> np.ndarray:
+    """The examples of a split as an epoch would see them, in their own order: to look at, and to test.
+
+    Returns
+    -------
+    ndarray (N, D)
+        Of the type of the examples, float32 where noise is added to bytes.
+    """
+    with Workers(1) as workers:
+        feed = Feed(split, settings, image_shape, len(split), workers)
+        feed.compile()
+        feed.prepare(np.arange(len(split)), epoch, 0, len(split))
+        return dense_rows(feed.data(np.zeros(1, np.int64)).x, 0, len(split))
+
+
+def example_weights(split: Split, settings: Settings) -> np.ndarray | None:
+    """How much each example counts, float64 (N,); None where all count the same."""
+    weights = split.weights
+    if settings.class_weight == "balanced":
+        counts = np.bincount(split.y)
+        by_class = len(split) / (np.count_nonzero(counts) * np.maximum(counts, 1))
+        weights = by_class[split.y] * (1.0 if weights is None else weights)
+    return None if weights is None else np.ascontiguousarray(weights, np.float64)

@@ -1,0 +1,146 @@
+"""What follows the product of a hidden layer: its activation, its derivative, dropout.
+
+Plain ReLU is fused into the product and its derivative read from the activations. Anything else is a second pass over
+the panel while it is near: the panel becomes a = f(z) and beside it its slopes f′(z), which backward multiplies with.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from numba.core import types
+
+from fastnn.kernels.functions import logistic, normal_density, normal_distribution, tanh
+from fastnn.kernels.jit import by_type, inlined, jit
+from fastnn.kernels.random import mask_bits, stream
+from fastnn.kernels.tiles import load, multiply, number, part, relu, where_positive
+
+# in the order that kernels know them by; `network.ACTIVATIONS` holds the same names
+RELU, LEAKY_RELU, GELU, TANH, LOGISTIC, IDENTITY = range(6)
+LEAK = 0.01  # of leaky ReLU, left of 0
+_MASKS = 2**40  # streams of a seed from here on are for masks, one a layer; those below are for shuffles
+
+
+class Hidden(NamedTuple):
+    """Activations and dropout of the hidden layers, when they are not all plain ReLU."""
+
+    kinds: np.ndarray  # int64 (layers − 1,)
+    dropout: np.ndarray  # float64 (layers − 1,): share of the units left out; 0 in predictions
+    seed: int
+
+
+class Slopes(NamedTuple):
+    """f′(z) (H/W, B, W) of a hidden layer, with the mask of its dropout."""
+
+    values: np.ndarray
+
+
+def finish(t, hidden):
+    """What becomes of a finished tile of z: ReLU at once, or z itself for `activate`."""
+
+
+@by_type(finish)
+def _(t, hidden):
+    if isinstance(hidden, types.NoneType):
+        return lambda t, hidden: relu(t)
+    return lambda t, hidden: t
+
+
+def chain(t, below, q, i):
+    """t · f′(z) of the layer below, whose activations (if ReLU) or slopes are given."""
+
+
+@by_type(chain)
+def _(t, below, q, i):
+    if isinstance(below, types.Array):
+        return lambda t, below, q, i: where_positive(t, load(below[q], i))
+    return lambda t, below, q, i: multiply(t, load(below.values[q], i))
+
+
+@jit
+def relu_pair(z):
+    """max(z, 0), NaN for NaN, and its slope."""
+    zero = number(0, z)
+    return (zero if z <= zero else z), (number(1, z) if z > zero else zero)
+
+
+@jit
+def leaky_relu_pair(z):
+    """z where it is positive, else z / 100, and its slope."""
+    slope = number(1, z) if z > number(0, z) else number(LEAK, z)
+    return z * slope, slope
+
+
+@inlined
+def gelu_pair(z):
+    """z · Φ(z), and its slope Φ(z) + z · φ(z)    (Hendrycks and Gimpel 2016)."""
+    distribution = normal_distribution(z)
+    return z * distribution, distribution + z * normal_density(z)
+
+
+@jit
+def tanh_pair(z):
+    """tanh z, and its slope 1 − tanh² z."""
+    t = tanh(z)
+    return t, number(1, z) - t * t
+
+
+@jit
+def logistic_pair(z):
+    """1 / (1 + e^−z) = s, and its slope s · (1 − s)."""
+    s = logistic(z)
+    return s, s * (number(1, z) - s)
+
+
+def _rows_of(pair):
+    """The loop over a panel that holds z: a = f(z), d = f′(z). A kernel that is kept can take no `pair` as argument."""
+
+    @jit
+    def loop(rows, a, d):
+        flat, slopes = part(a, 0, rows * a.shape[1]), part(d, 0, rows * a.shape[1])
+        for i in range(flat.size):
+            flat[i], slopes[i] = pair(flat[i])
+
+    return loop
+
+
+_relu, _leaky_relu, _gelu = _rows_of(relu_pair), _rows_of(leaky_relu_pair), _rows_of(gelu_pair)
+_tanh, _logistic = _rows_of(tanh_pair), _rows_of(logistic_pair)
+
+
+@jit
+def _drop(p, seed, epoch, panel, rows, a, d):
+    """a, d = mask · a / (1 − p), mask · d / (1 − p); a unit's mask is named by (seed, epoch, layer, example, unit)."""
+    limit, keep = np.uint32(min(p * 2.0**32, 2.0**32 - 1)), number(1 / (1 - p), a)
+    layer, first, start = panel
+    masks = stream(stream(seed, _MASKS + layer), epoch)
+    for i in range(rows):
+        key = np.uint32(stream(masks, start + i) >> np.uint64(32))
+        for j in range(a.shape[1]):
+            mask = keep if mask_bits(key, np.uint32(first + j)) >= limit else number(0, a)
+            a[i, j] *= mask
+            d[i, j] *= mask
+
+
+@jit
+def activate(hidden, layer, epoch, start, rows, a, d, own):
+    """a = f(a), d = f′(a) of a layer, both · mask / (1 − p) where units are dropped; of the panels its thread owns.
+
+    a, d (H/W, B, W)   start: place of the first row in the epoch   →  a, d overwritten
+    """
+    kind, p = hidden.kinds[layer], hidden.dropout[layer]
+    for q in range(own[0], own[1]):
+        a_q, d_q = a[q], d[q]
+        if kind == RELU:
+            _relu(rows, a_q, d_q)
+        elif kind == LEAKY_RELU:
+            _leaky_relu(rows, a_q, d_q)
+        elif kind == GELU:
+            _gelu(rows, a_q, d_q)
+        elif kind == TANH:
+            _tanh(rows, a_q, d_q)
+        elif kind == LOGISTIC:
+            _logistic(rows, a_q, d_q)
+        else:
+            d_q[:rows] = number(1, d_q)
+        if p > 0:
+            _drop(p, hidden.seed, epoch, (layer, q * a.shape[2], start), rows, a_q, d_q)

@@ -1,0 +1,205 @@
+"""Losses of the logits, and their gradients: the mean over the examples of a batch, weighted where weights are given.
+
+Logits lie as panels of samples, (B/W, C, W), so that everything here is plain loops over samples side by side. Softmax
+cross-entropy takes labels; the others take targets, and are means over the outputs too.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from numba.core import types
+
+from fastnn.kernels.functions import exp, log, logistic, magnitude
+from fastnn.kernels.jit import by_type, jit
+from fastnn.kernels.tiles import number
+
+# in the order that kernels know them by; `losses.LOSSES` holds the same names
+SOFTMAX, SQUARED, ABSOLUTE, HUBER, LOGISTIC, POISSON = range(6)
+
+
+class Loss(NamedTuple):
+    """Which loss, and its numbers."""
+
+    kind: int = SOFTMAX
+    smoothing: float = 0.0  # of labels: the share of each that is spread over all classes
+    delta: float = 1.0  # Huber: where the square ends
+
+
+class Examples(NamedTuple):
+    """What is known of the examples of a batch."""
+
+    y: np.ndarray  # int32 (≥ B,), labels
+    share: np.ndarray  # (≥ B,), how much each counts
+    n: int
+
+
+@jit
+def softmax_cross_entropy(z, batch, classes, smoothing, scale, scratch, dz):
+    """dz = scale · v_i · (softmax(z) − t_i), t_i = (1 − ε) · onehot(y_i) + ε / C, v_i the share of an example.
+
+    Returns Σ_i −v_i Σ_c t_ic log softmax(z)_ic, and how many are right.
+
+    z (B/W, C, W)   scratch (≥ 4, W)   →  dz (B/W, C, W) overwritten, 0 for samples beyond the batch
+    """
+    width = z.shape[2]
+    loss, correct = 0.0, 0
+    y, share, n = batch
+    off = number(smoothing / classes, z)
+    on = number(1 - smoothing, z) + off
+    top, total, right, mean = scratch[0], scratch[1], scratch[2], scratch[3]  # right: the logit of the right class
+    for s in range((n + width - 1) // width):
+        z_s, dz_s, first = z[s], dz[s], s * width
+        samples = min(width, n - first)
+        for i in range(width):
+            top[i], right[i], total[i], mean[i] = z_s[0, i], z_s[0, i], 0, z_s[0, i]
+        for c in range(1, classes):
+            for i in range(width):
+                top[i] = z_s[c, i] if z_s[c, i] > top[i] else top[i]
+                right[i] = z_s[c, i] if y[first + i] == c else right[i]
+                mean[i] += z_s[c, i]
+        for c in range(classes):
+            for i in range(width):
+                e = exp(z_s[c, i] - top[i])
+                dz_s[c, i] = e
+                total[i] += e
+        for i in range(width):
+            v = share[first + i] if i < samples else number(0, z)
+            # log Σ exp z − Σ_c t_c z_c, and Σ_c t_c = 1
+            value = log(total[i]) + (top[i] - (on - off) * right[i] - off * mean[i])
+            loss += v * value if i < samples else number(0, z)
+            correct += i < samples and right[i] >= top[i]
+            top[i] = number(scale, z) * v
+            total[i] = top[i] / total[i]
+        for c in range(classes):
+            for i in range(width):
+                wanted = on if y[first + i] == c else off
+                dz_s[c, i] = dz_s[c, i] * total[i] - wanted * top[i] if i < samples else number(0, z)
+    return loss, correct
+
+
+@jit
+def squared_pair(z, t, delta):
+    """(z − t)² / 2, and its derivative z − t."""
+    return number(0.5, z) * (z - t) * (z - t), z - t
+
+
+@jit
+def absolute_pair(z, t, delta):
+    """|z − t|, and its derivative, the sign; 0 at 0."""
+    one, zero = number(1, z), number(0, z)
+    return magnitude(z - t), (one if z > t else zero) - (one if z < t else zero)
+
+
+@jit
+def huber_pair(z, t, delta):
+    """(z − t)² / 2 within δ of t, δ · (|z − t| − δ / 2) beyond, and its derivative    (Huber 1964)."""
+    far, inside = magnitude(z - t), z - t
+    clipped = inside if inside < delta else delta
+    clipped = -delta if clipped < -delta else clipped
+    small = number(0.5, z) * far * far
+    return (small if far <= delta else delta * (far - number(0.5, z) * delta)), (
+        inside if inside != inside else clipped
+    )
+
+
+@jit
+def logistic_pair(z, t, delta):
+    """log(1 + e^z) − t · z, the cross-entropy of a logistic output, and its derivative 1 / (1 + e^−z) − t."""
+    zero = number(0, z)
+    return (z if z > zero else zero) + log(number(1, z) + exp(-magnitude(z))) - t * z, logistic(z) - t
+
+
+@jit
+def poisson_pair(z, t, delta):
+    """e^z − t · z, and its derivative e^z − t."""
+    zero = number(0, z)
+    small = exp(z if z < zero else zero)
+    mean = small / exp(-z if z > zero else zero)
+    return mean - t * z, mean - t
+
+
+def _sum_of(pair):
+    """Σ_i share_i Σ_c pair(z, t), and its gradient; the targets lie in dz."""
+
+    @jit
+    def loop(z, share, outputs, numbers, dz):
+        delta, scale, n = numbers
+        width = z.shape[2]
+        total = 0.0
+        for s in range((n + width - 1) // width):
+            samples = min(width, n - s * width)
+            for c in range(outputs):
+                for i in range(width):
+                    value, slope = pair(z[s, c, i], dz[s, c, i], number(delta, z))
+                    v = share[s * width + i] if i < samples else number(0, z)
+                    total += v * value if i < samples else number(0, z)
+                    dz[s, c, i] = number(scale, z) * v * slope if i < samples else number(0, z)
+        return total
+
+    return loop
+
+
+_squared, _absolute, _huber = _sum_of(squared_pair), _sum_of(absolute_pair), _sum_of(huber_pair)
+_logistic, _poisson = _sum_of(logistic_pair), _sum_of(poisson_pair)
+
+
+@jit
+def elementwise_loss(loss, z, batch, outputs, scale, dz):
+    """Mean over the outputs of a loss of each, summed over the batch with shares; dz becomes scale times its gradient.
+
+    z (B/W, C, W)   dz (B/W, C, W) holds the targets   →  dz overwritten, 0 for samples beyond the batch
+    """
+    numbers = (loss.delta, scale / outputs, batch.n)
+    if loss.kind == SQUARED:
+        total = _squared(z, batch.share, outputs, numbers, dz)
+    elif loss.kind == ABSOLUTE:
+        total = _absolute(z, batch.share, outputs, numbers, dz)
+    elif loss.kind == HUBER:
+        total = _huber(z, batch.share, outputs, numbers, dz)
+    elif loss.kind == LOGISTIC:
+        total = _logistic(z, batch.share, outputs, numbers, dz)
+    else:
+        total = _poisson(z, batch.share, outputs, numbers, dz)
+    return total / outputs
+
+
+def load_shares(data, start, n, share):
+    """share[i] = how much example order[start + i] counts; where all count the same, it stays as it is."""
+
+
+@by_type(load_shares)
+def _(data, start, n, share):
+    if isinstance(data.types[data.fields.index("weights")], types.NoneType):
+        return lambda data, start, n, share: None
+
+    def weighted(data, start, n, share):
+        """In shares of their mean, so that a batch's gradient is the weighted mean of its examples' gradients."""
+        total = 0.0
+        for i in range(n):
+            total += data.weights[data.order[start + i]]
+        mean = n / total if total > 0 else 0.0
+        for i in range(n):
+            share[i] = mean * data.weights[data.order[start + i]]
+
+    return weighted
+
+
+def loss_gradient(net, data, start, batch, z, scale, scratch, dz):
+    """dz = scale · gradient of the summed loss by the logits; the sum, and how many examples are right."""
+
+
+@by_type(loss_gradient)
+def _(net, data, start, batch, z, scale, scratch, dz):
+    if isinstance(data.types[data.fields.index("targets")], types.NoneType):
+        return lambda net, data, start, batch, z, scale, scratch, dz: softmax_cross_entropy(
+            z, batch, net.layers[net.layers.shape[0] - 1, 1], net.loss.smoothing, scale, scratch, dz
+        )
+
+    def by_targets(net, data, start, batch, z, scale, scratch, dz):
+        outputs, width = data.targets.shape[1], z.shape[2]
+        for i in range(batch.n):
+            for c in range(outputs):
+                dz[i // width, c, i % width] = data.targets[data.order[start + i], c]
+        return elementwise_loss(net.loss, z, batch, outputs, scale, dz), 0
+
+    return by_targets

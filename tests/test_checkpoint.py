@@ -1,0 +1,375 @@
+"""Checkpoints: the same bits after any interruption, whatever the moment; and what must not be gone on with."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import ROOT, clean_error, fastnn, make_dataset
+
+from fastnn import files
+from fastnn.checkpoint import NAME, PREVIOUS, Checkpoints, only_here, read, restore, take, write
+from fastnn.datasets import Dataset
+from fastnn.errors import ModelFileError, RunError, UsageError
+from fastnn.feeding import example_weights
+from fastnn.settings import Settings
+from fastnn.training import Training
+
+# each optimizer, with something else that has a state or depends on the step
+RUNS = {
+    "sgd": {},
+    "momentum, averaging": {"optimizer": "momentum", "averaging": 0.95},
+    "nesterov, step": {"optimizer": "nesterov", "schedule": "step", "step_epochs": 1},
+    "adam, dropout, cosine": {"optimizer": "adam", "dropout": 0.3, "schedule": "cosine", "warmup_epochs": 1.0},
+    "adamw, stopping": {"optimizer": "adamw", "validation": 0.2, "patience": 2, "plateau": 1, "learning_rate": 0.05},
+    "rmsprop, noise, clipping": {"optimizer": "rmsprop", "input_noise": 0.2, "clip_norm": 1.0, "schedule": "one-cycle"},
+}
+
+
+def run_of(kind: str, dataset: Dataset | None = None, **changes: object) -> Training:
+    options = {"hidden": (12, 9), "epochs": 5, "batch_size": 16, "seed": 3, **RUNS[kind], **changes}
+    return Training(dataset or make_dataset(150, 14, 3), Settings(**options))  # type: ignore[arg-type]
+
+
+class StopError(Exception):
+    """Where a run is interrupted."""
+
+
+def finished(run: Training) -> str:
+    for _ in run:
+        pass
+    run.finish()
+    found = run.model().sha256 + str([(e.loss, e.accuracy, e.validation_loss, e.learning_rate) for e in run.history])
+    run.close()
+    return found
+
+
+@pytest.mark.parametrize("interruptions", [1, 3, 10])
+@pytest.mark.parametrize("kind", RUNS)
+def test_an_interrupted_run_ends_in_the_same_bits(kind: str, interruptions: int, tmp_path: Path) -> None:
+    """Stopped after any step, also the last of an epoch, written, read in a new run with other threads and cuts."""
+    wanted = finished(run_of(kind))
+    generator = random.Random(f"{kind} {interruptions}")
+    snapshot = None
+    for _ in range(interruptions):
+        run = run_of(kind, threads=generator.choice((1, 2, 3)))
+        if snapshot:
+            restore(run, read(tmp_path / NAME), pytest.fail)
+        left = generator.randint(1, 12)
+
+        def count(run: Training) -> None:
+            nonlocal left
+            left -= 1
+            if left == 0:
+                raise StopError
+
+        run.on_safe = count
+        run._steps_a_call = 1
+        run._feed.most_steps = 1
+        with contextlib.suppress(StopError):
+            for _ in run:
+                pass
+        assert run.resting
+        snapshot = take(run)
+        write(snapshot, tmp_path / NAME)
+        run.close()
+    run = run_of(kind)
+    restore(run, read(tmp_path / NAME), pytest.fail)
+    assert finished(run) == wanted
+
+
+def test_a_snapshot_comes_back_as_it_was(tmp_path: Path) -> None:
+    run = run_of("adamw, stopping")
+    next(iter(run))
+    snapshot = take(run)
+    write(snapshot, tmp_path / NAME)
+    found = read(tmp_path / NAME)
+    assert replace(found, tensors={}) == replace(snapshot, tensors={})
+    assert set(found.tensors) == set(snapshot.tensors)
+    assert {name.split(".")[0] for name in found.tensors} == {"parameters", "first", "second", "best"}
+    for name, tensor in snapshot.tensors.items():
+        assert (found.tensors[name] == tensor).all()
+    run.close()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"learning_rate": 0.5, "seed": 4}, "learning_rate was 0.2 and is 0.5; seed was 3 and is 4"),
+        ({"hidden": (12, 8)}, "hidden was [12, 9] and is [12, 8]"),
+        ({"optimizer": "adam"}, "optimizer was sgd and is adam"),
+        ({"epochs": 4}, "epochs was 5 and is 4"),
+        ({"epochs": 9, "schedule": "cosine"}, "epochs was 5 and is 9"),
+    ],
+)
+def test_another_run_is_not_gone_on_with(changes: dict[str, object], message: str) -> None:
+    run = run_of("sgd")
+    next(iter(run))
+    other = run_of("sgd", **changes)
+    with pytest.raises(UsageError) as raised:
+        restore(other, take(run), pytest.fail)
+    assert message in str(raised.value)
+    for open_run in (run, other):
+        open_run.close()
+
+
+def test_other_data_or_another_version_is_noticed() -> None:
+    run = run_of("sgd")
+    next(iter(run))
+    data = make_dataset(150, 14, 3)
+    y = data.train.y.copy()
+    y[7] = (y[7] + 1) % 3
+    for other in (
+        replace(data, train=replace(data.train, y=y)),
+        replace(data, train=replace(data.train, weights=np.ones(150))),
+        replace(data, validation=data.test),
+    ):
+        with pytest.raises(UsageError, match="the examples are others"):
+            restore(run_of("sgd", other), take(run), pytest.fail)
+    said: list[str] = []
+    restore(run_of("sgd"), replace(take(run), fastnn_version="0.0.1", lanes=7), said.append)
+    assert "of fastnn 0.0.1" in said[0]
+    assert "another kind of CPU" in said[1]
+    assert example_weights(data.train, Settings()) is None
+    run.close()
+
+
+def test_more_epochs_go_on_as_if_asked_for_at_once() -> None:
+    short = run_of("momentum, averaging")
+    list(short)
+    longer = run_of("momentum, averaging", epochs=8)
+    restore(longer, take(short), pytest.fail)
+    assert finished(longer) == finished(run_of("momentum, averaging", epochs=8))
+    short.close()
+
+
+def damaged(content: bytes, how: str) -> bytes:
+    flipped = bytearray(content)
+    flipped[len(content) // 2] ^= 1
+    return {"empty": b"", "cut": content[:-1], "flipped": bytes(flipped), "other": b"{}" * 100}[how]
+
+
+@pytest.mark.parametrize("how", ["empty", "cut", "flipped", "other"])
+def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(how: str, tmp_path: Path) -> None:
+    run, said = run_of("sgd"), list[str]()
+    checkpoints = Checkpoints(tmp_path, 0.0, said.append)
+    epochs = iter(run)
+    next(epochs)
+    assert checkpoints.save(run)
+    next(epochs)
+    assert checkpoints.save(run)
+    good = checkpoints.latest()
+    assert good
+    assert good.epoch == 2
+    path = tmp_path / NAME
+    path.write_bytes(damaged(path.read_bytes(), how))
+    found = checkpoints.latest()
+    assert found
+    assert found.epoch == 1
+    assert "going on from the one before it" in said[0]
+    (tmp_path / PREVIOUS).write_bytes(b"")
+    with pytest.raises(ModelFileError):
+        checkpoints.latest()
+    run.close()
+
+
+@pytest.mark.parametrize("step", ["fsync", "replace", "link"])
+@pytest.mark.parametrize("which", [1, 2])
+def test_a_full_disk_is_a_warning_and_loses_nothing(
+    which: int, step: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, said = run_of("sgd"), list[str]()
+    checkpoints = Checkpoints(tmp_path, 0.0, said.append)
+    next(iter(run))
+    assert checkpoints.save(run)
+    real, calls = getattr(os, step), [0]
+
+    def full(*args: object, **kwargs: object) -> object:
+        calls[0] += 1
+        if calls[0] == which:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(files.os, step, full)
+    saved = checkpoints.save(run)
+    monkeypatch.undo()
+    if not saved:
+        assert "No space left" in said[0]
+        assert "training goes on" in said[0]
+    found = checkpoints.latest()
+    assert found
+    assert found.epoch == 1
+    assert {path.name for path in tmp_path.iterdir()} <= {NAME, PREVIOUS}
+    run.close()
+
+
+def test_two_runs_cannot_write_to_one_folder(tmp_path: Path) -> None:
+    (tmp_path / ".fastnn-old.tmp").touch()
+    with only_here(tmp_path / "a"), pytest.raises(UsageError, match="another run"), only_here(tmp_path / "a"):
+        pass
+    with only_here(tmp_path):
+        assert not (tmp_path / ".fastnn-old.tmp").exists()
+    (tmp_path / "file").touch()
+    with pytest.raises(RunError, match="--checkpoint"), only_here(tmp_path / "file"):
+        pass
+
+
+def test_a_diverging_run_keeps_its_last_finite_checkpoint(tmp_path: Path) -> None:
+    run = run_of("sgd")
+    checkpoints = Checkpoints(tmp_path, 0.0, pytest.fail)
+    next(iter(run))
+    assert checkpoints.save(run)
+    run.state.buffers["parameters"][0] = np.nan
+    assert not checkpoints.save(run)
+    assert np.isfinite(read(tmp_path / NAME).tensors["parameters.layers.0.weight"]).all()
+    run.close()
+
+
+COMMAND = (
+    *("train", "--data", "strokes", "--hidden", "64", "--epochs", "6", "--optimizer", "adam", "--dropout", "0.2"),
+    *("--validation", "0.1", "--schedule", "cosine", "--checkpoint", "run", "--checkpoint-every", "0", "--json"),
+)
+
+
+def start(folder: Path, *more: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "fastnn", *COMMAND, *more],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def wait_for(process: subprocess.Popen[str], word: str) -> None:
+    """Until the process says so."""
+    assert process.stdout
+    for line in process.stdout:
+        if word in line:
+            return
+    pytest.fail(f"{word} was never said: {process.stderr and process.stderr.read()}")
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> str:
+    done = fastnn(*COMMAND, cwd=tmp_path_factory.mktemp("whole"))
+    assert done.returncode == 0, done.stderr
+    return str(json.loads(done.stdout.splitlines()[-1])["sha256"])
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_saves_within_a_second_and_resuming_ends_in_the_same_bits(
+    number: int, code: int, tmp_path: Path, uninterrupted: str
+) -> None:
+    process = start(tmp_path)
+    wait_for(process, '"epoch": 2')
+    begin = time.monotonic()
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=20)
+    assert time.monotonic() - begin < 1
+    assert process.returncode == code, errors
+    assert "--resume goes on from there" in errors
+    assert "saved in model.safetensors" in errors
+    done = fastnn(*COMMAND, "--resume", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "going on after" in done.stderr
+    assert json.loads(done.stdout.splitlines()[-1])["sha256"] == uninterrupted
+    assert not list(tmp_path.rglob("*.tmp"))
+
+
+def killed_and_resumed(folder: Path, kills: int, seed: int) -> str:
+    """The result of a run that is killed so many times at random moments; checkpoints are written all the time."""
+    generator, more = random.Random(seed), tuple[str, ...]()
+    for _ in range(kills):
+        process = start(folder, *more)
+        wait_for(process, '"start"')
+        time.sleep(generator.random() * 0.25)
+        process.kill()
+        process.communicate()
+        more = ("--resume",)
+    done = fastnn(*COMMAND, *more, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    return str(json.loads(done.stdout.splitlines()[-1])["sha256"])
+
+
+def test_killed_runs_end_in_the_same_bits(tmp_path: Path, uninterrupted: str) -> None:
+    assert killed_and_resumed(tmp_path, 3, 0) == uninterrupted
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("seed", range(1, int(os.environ.get("FASTNN_KILLS", "6")) + 1))
+def test_runs_killed_ten_times_end_in_the_same_bits(seed: int, tmp_path: Path, uninterrupted: str) -> None:
+    assert killed_and_resumed(tmp_path, 10, seed) == uninterrupted
+
+
+def test_what_the_command_refuses(tmp_path: Path, uninterrupted: str) -> None:
+    done = fastnn(*COMMAND, "--epochs", "1", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "holds a run; go on with it by --resume" in clean_error(fastnn(*COMMAND, cwd=tmp_path), 2)
+    line = clean_error(fastnn(*COMMAND, "--resume", "--lr", "0.5", cwd=tmp_path), 2)
+    assert "learning_rate was 0.001 and is 0.5" in line
+    assert "epochs was 1 and is 6" in line
+    for path in (tmp_path / "run" / NAME, tmp_path / "run" / PREVIOUS):
+        path.unlink(missing_ok=True)
+        path.write_bytes(b"junk")
+    assert "not a sound checkpoint" in clean_error(fastnn(*COMMAND, "--resume", cwd=tmp_path), 3)
+
+
+MOMENTS = ("before the write", "after the write", "after fsync", "after the old one's name", "after the rename")
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_a_process_that_dies_at_any_moment_of_a_save_leaves_a_sound_checkpoint(moment: str, tmp_path: Path) -> None:
+    script = f"""
+import os, sys
+sys.path.insert(0, {str(ROOT / "tests")!r})
+from pathlib import Path
+from test_checkpoint import run_of
+from fastnn import checkpoint, files
+run = run_of("sgd")
+kept = checkpoint.Checkpoints(Path({str(tmp_path)!r}), 0.0)
+epochs = iter(run)
+next(epochs)
+kept.save(run)
+next(epochs)
+def dies_after(module, name, times=1):
+    real, left = getattr(module, name), [times]
+    def call(*args, **kwargs):
+        if left[0] == 0:
+            os._exit(9)
+        found = real(*args, **kwargs)
+        left[0] -= 1
+        if left[0] == 0:
+            os._exit(9)
+        return found
+    setattr(module, name, call)
+{{"before the write": lambda: dies_after(files.tempfile, "NamedTemporaryFile"),
+ "after the write": lambda: dies_after(os, "fsync", 0),
+ "after fsync": lambda: dies_after(os, "fsync"),
+ "after the old one's name": lambda: dies_after(os, "link"),
+ "after the rename": lambda: dies_after(os, "replace", 2)}}[{moment!r}]()
+kept.save(run)
+os._exit(1)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, check=False
+    )
+    assert done.returncode == 9, done.stderr
+    found = Checkpoints(tmp_path, 0.0, pytest.fail).latest()
+    assert found
+    assert found.epoch == (2 if moment == "after the rename" else 1)
+    with only_here(tmp_path):
+        pass
+    assert {path.name for path in tmp_path.iterdir()} <= {NAME, PREVIOUS, "lock"}

@@ -1,0 +1,210 @@
+"""Optimizers: PyTorch's rules over 50 steps, the twin in whole runs, and every registry complete."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import sys
+from dataclasses import fields
+
+import numpy as np
+import pytest
+from conftest import ROOT, make_dataset
+
+from fastnn import reference, schedules
+from fastnn.kernels import hidden as hidden_module
+from fastnn.kernels import losses as losses_module
+from fastnn.kernels import update as update_module
+from fastnn.kernels.jit import standalone
+from fastnn.kernels.layout import aligned_zeros
+from fastnn.kernels.update import Rule, Step
+from fastnn.network import Network
+from fastnn.optimizers import KERNELS, OPTIMIZERS
+from fastnn.settings import ACTIVATIONS, LOSSES, SCHEDULES, Settings
+from fastnn.training import Training, shuffled
+
+sys.path.insert(0, str(ROOT / "tests" / "golden"))
+from optimizers import CASES, START, STEPS, gradient
+
+GOLDEN = json.loads((ROOT / "tests" / "golden" / "optimizers.json").read_text())
+update, limit_norms, clipping = (standalone(getattr(update_module, n)) for n in ("update", "limit_norms", "clipping"))
+
+
+def rule(kernel: str, size: int, dtype: str, **numbers: float) -> Rule:
+    buffers = [aligned_zeros(size, np.dtype(dtype)) for _ in range(3)]
+    names = [item for item in Rule._fields if item not in ("kind", "first", "second", "average", "norms")]
+    return Rule(KERNELS.index(kernel), *buffers, np.zeros(0), *(float(numbers.get(name, 0)) for name in names))
+
+
+@pytest.mark.parametrize(("dtype", "rtol"), [("float64", 1e-10), ("float32", 2e-5)])
+@pytest.mark.parametrize("case", CASES)
+def test_fifty_steps_are_those_of_pytorch(case: str, dtype: str, rtol: float) -> None:
+    options = CASES[case][1]
+    row = OPTIMIZERS[case.partition(",")[0]]
+    betas = options.get("betas", (options.get("momentum", 0.0), options.get("alpha", 0.0)))
+    decay = float(options.get("weight_decay", 0.0))  # type: ignore[arg-type]
+    numbers = {"beta1": betas[0], "beta2": betas[1], "epsilon": options.get("eps", 1e-8)}  # type: ignore[index]
+    numbers |= {"decay" if row.name == "adamw" else "l2": decay}
+    ours = rule(row.kernel, len(START), dtype, **numbers)
+    twin = reference.Rule(row.kernel, **numbers)
+    p, g = aligned_zeros(len(START), np.dtype(dtype)), aligned_zeros(len(START), np.dtype(dtype))
+    p[:] = START
+    plain = np.array(START)
+    for step in range(STEPS):
+        g[:] = gradient(p.tolist(), step)
+        rate = float(options["lr"])  # type: ignore[arg-type]
+        update(ours, p, g, 0, len(START), Step(rate, step + 1, 1.0), True)
+        assert (g == 0).all()
+        reference.update(twin, plain, np.array(gradient(plain.tolist(), step)), rate, step + 1)
+    np.testing.assert_allclose(p, GOLDEN[f"{case}, {dtype}"], rtol=rtol, atol=1e-6 if dtype == "float32" else 0)
+    np.testing.assert_allclose(plain, GOLDEN[f"{case}, float64"], rtol=1e-10)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_clipping_and_the_limit_of_norms_are_those_of_pytorch(dtype: str) -> None:
+    g = np.array(gradient(START, 3), dtype)
+    shrink = clipping(np.array([(g[:3].astype(float) ** 2).sum(), (g[3:].astype(float) ** 2).sum()]), 0.5)
+    np.testing.assert_allclose(g * shrink, GOLDEN[f"clipped, {dtype}"], rtol=1e-5)  # PyTorch adds 1e-6 to the norm
+    assert clipping(np.array([0.01, 0.02]), 0.5) == 1
+    columns = np.array([START, [v / 4 for v in START]], dtype).T.copy()
+    wanted = np.array(GOLDEN[f"renorm, {dtype}"]).T
+    np.testing.assert_allclose(reference.limit_norms(columns, 2.0), wanted, rtol=1e-6)
+    limit_norms(columns, 2.0, np.zeros(2, dtype))
+    np.testing.assert_allclose(columns, wanted, rtol=1e-6)
+
+
+EXTRAS = [
+    {},
+    {"l1": 0.01, "l2": 0.02},
+    {"weight_decay": 0.1},
+    {"max_norm": 0.7},
+    {"clip_norm": 0.2},
+    {"averaging": 0.9},
+    {"dropout": 0.3, "label_smoothing": 0.1, "class_weight": "balanced"},
+    {"activation": ("gelu",), "clip_norm": 0.3, "max_norm": 0.9, "averaging": 0.95, "l2": 0.01, "warmup_epochs": 1.5},
+]
+
+
+@pytest.mark.parametrize("mode", ["dense", "sparse"])
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("extras", EXTRAS, ids=lambda e: "-".join(e) or "plain")
+@pytest.mark.parametrize("hidden", [(), (33,), (20, 40), (9, 35, 12)])
+def test_runs_are_those_of_the_reference(
+    hidden: tuple[int, ...], extras: dict[str, object], optimizer: str, mode: str
+) -> None:
+    """Two epochs and a short batch in float64, everything that a step does written out in NumPy."""
+    if (not hidden or mode == "sparse" or len(hidden) == 2) and optimizer not in ("sgd", "adam"):
+        return  # what depends on depth or input does not depend on the optimizer
+    if mode == "sparse" and not hidden:
+        return
+    dataset = make_dataset(83, 17, 3, "float64", zeros=0.5)
+    settings = Settings(hidden, 2, 20, optimizer=optimizer, input=mode, seed=3, **extras)  # type: ignore[arg-type]
+    run = Training(dataset, settings, "float64")
+    wanted, losses = reference_run(run)
+    found = [epoch.loss for epoch in run]
+    assert found == pytest.approx(losses, rel=1e-9)
+    for name, a, b in zip(run.network.parameter_shapes, run.model().parameters, wanted, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-7, atol=1e-10, err_msg=name)
+    run.close()
+
+
+def reference_run(run: Training) -> tuple[list[np.ndarray], list[float]]:
+    """The run in plain NumPy, from its own start."""
+    s, split, row = run.settings, run.dataset.train, OPTIMIZERS[run.settings.optimizer]
+    parameters = [p.copy() for p in run.model().parameters]
+    rules = [
+        reference.Rule(
+            row.kernel, s.momentum, s.beta2, s.epsilon, s.l1, s.l2, s.weight_decay, s.averaging, average=p.copy()
+        )  # type: ignore[arg-type]
+        for p in parameters
+    ]
+    names = [layer.activation for layer in run.network.layers[:-1]]
+    by_class = len(split) / (3 * np.bincount(split.y)) if s.class_weight == "balanced" else np.ones(3)
+    losses, time = [], 0
+    for epoch in range(s.epochs):
+        order, total = shuffled(len(split), s.seed, epoch), 0.0
+        rates = schedules.rates(s, epoch, run.steps)
+        for step, first in enumerate(range(0, len(split), s.batch_size)):
+            rows, time = order[first : first + s.batch_size], time + 1
+            places = np.arange(first, first + len(rows))
+            masks = [
+                reference.dropout_mask(s.dropout, s.seed, layer, epoch, places, units)
+                for layer, units in enumerate(s.hidden)
+            ]
+            kind = reference.Kind(names, masks, s.loss, s.label_smoothing, s.huber_delta, by_class[split.y[rows]])
+            loss, _, gradients = reference.gradient(parameters, split.x[rows], split.y[rows], kind)
+            total += loss * len(rows)
+            shrink = reference.clipping(gradients, s.clip_norm) if s.clip_norm else 1.0
+            for index, (p, g) in enumerate(zip(parameters, gradients, strict=True)):
+                reference.update(rules[index], p, g * shrink, rates[step], time, p.ndim == 2)
+            if s.max_norm:
+                for index in range(0, len(parameters) - 2, 2):
+                    parameters[index][:] = reference.limit_norms(parameters[index], s.max_norm)
+        losses.append(total / len(split))
+    return [r.average for r in rules] if s.averaging else parameters, losses  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("hidden", [(128,), (70, 100, 40)])
+@pytest.mark.parametrize("extras", [{}, EXTRAS[-1], {"dropout": 0.5}], ids=["adam", "much", "dropout"])
+def test_same_bits_for_any_threads_and_either_input(hidden: tuple[int, ...], extras: dict[str, object]) -> None:
+    dataset = make_dataset(301, 90, 5, "uint8", zeros=0.7)
+    hashes = set()
+    for mode in ("dense", "sparse"):
+        for threads in (1, 2, 3, 5):
+            settings = Settings(hidden, 3, 64, optimizer="adam", threads=threads, input=mode, **extras)  # type: ignore[arg-type]
+            run = Training(dataset, settings)
+            for _ in run:
+                run._steps_a_call = threads  # how steps are cut into calls changes nothing either
+            hashes.add(run.model().sha256)
+            run.close()
+    assert len(hashes) == 1
+
+
+def test_averages_of_limited_weights_follow_the_limited_ones() -> None:
+    """The limit comes after the step, the average before the limit: as the twin has it."""
+    assert any("max_norm" in extras and "averaging" in extras for extras in EXTRAS)
+
+
+def test_registries_name_the_same_things_in_the_same_order() -> None:
+    assert tuple(reference.ACTIVATIONS) == ACTIVATIONS == tuple(reference.SLOPES)
+    assert ("softmax", *reference.LOSSES) == LOSSES
+    assert tuple(schedules.SCHEDULES) == SCHEDULES
+    assert tuple(reference.OPTIMIZERS) == KERNELS
+    assert {row.kernel for row in OPTIMIZERS.values()} <= set(KERNELS)
+    for module, names in ((hidden_module, ACTIVATIONS), (losses_module, LOSSES), (update_module, KERNELS)):
+        assert [getattr(module, name.upper().replace("-", "_")) for name in names] == list(range(len(names)))
+    for kernel in KERNELS:
+        assert inspect.isfunction(getattr(update_module, kernel).py_func)
+    assert {item.name for item in fields(reference.Rule)} >= {"l1", "l2", "decay", "averaging"}
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_schedules(name: str) -> None:
+    settings = Settings(epochs=10, learning_rate=0.5, schedule=name, gamma=0.1, step_epochs=3).resolved()
+    found = np.concatenate([schedules.rates(settings, epoch, 4) for epoch in range(10)])
+    at = {
+        "constant": {0: 0.5, 39: 0.5},
+        "decay": {0: 0.5, 3: 0.5, 4: 0.5 / 1.2, 39: 0.5 / 2.8},
+        "step": {11: 0.5, 12: 0.05, 39: 0.0005},
+        "exponential": {3: 0.5, 4: 0.05, 8: 0.005},
+        "cosine": {0: 0.5, 20: 0.25, 39: 0.25 * (1 + np.cos(np.pi * 39 / 40))},
+        "one-cycle": {0: 0.02, 12: 0.5, 26: 0.25 * (1 + 1e-4)},
+    }[name]
+    for step, rate in at.items():
+        assert found[step] == pytest.approx(rate), step
+    assert (found > 0).all()
+    warm = schedules.rates(Settings(epochs=10, learning_rate=0.5, schedule=name, warmup_epochs=1.0).resolved(), 0, 4)
+    cold = schedules.rates(Settings(epochs=10, learning_rate=0.5, schedule=name).resolved(), 0, 4)
+    np.testing.assert_allclose(warm / cold, [0.25, 0.5, 0.75, 1])
+
+
+def test_an_optimizers_own_numbers_are_taken_unless_given() -> None:
+    for name, row in OPTIMIZERS.items():
+        assert Settings(optimizer=name).resolved().learning_rate == row.learning_rate
+        assert Settings(optimizer=name, learning_rate=0.5, momentum=0.3).resolved().momentum == 0.3
+    assert Settings(optimizer="adamw", weight_decay=0.0).resolved().weight_decay == 0
+
+
+def test_network_by_name_of_activations() -> None:
+    network = Network.mlp(3, (4, 5), 2, ("tanh", "gelu"))
+    assert network.activations == ("tanh", "gelu", "identity")
