@@ -35,7 +35,7 @@ def parity(dataset: Dataset, sizes: tuple[int, ...], batch: int) -> None:
     part = dataset.train.x[: 20 * batch], dataset.train.y[: 20 * batch]
     from fastnn.training import from_arrays
 
-    run = Training(from_arrays(*part), Settings(sizes[1:-1], 1, batch, 0.05))
+    run = Training(from_arrays(*part), Settings(sizes[1:-1], 1, batch, 0.05, schedule="constant"))
     wanted = [p.astype(np.float64) for p in run.network.initial_parameters(0)]
     order = shuffled(len(part[0]), 0, 0)
     batches = [order[i : i + batch] for i in range(0, len(order), batch)]
@@ -76,7 +76,7 @@ def test_epoch(measure, dataset: Dataset, sizes: tuple[int, ...], batch: int, en
 def test_threads(measure, features: int, width: int, batch: int, threads: int) -> None:  # type: ignore[no-untyped-def]
     """From which size on a second thread pays: what `training.best_threads` goes by."""
     data = random_dataset(max(4_000, 8 * batch), features, 2)
-    run = Training(data, Settings((width, width), 1, batch, 0.01, threads=threads))
+    run = Training(data, Settings((width, width), 1, batch, 0.01, threads=threads, schedule="constant"))
     run.compile()
     run._steps_a_call = 10**6
     measure(lambda: run._epoch(0), mflop_a_step=round(step_flops(run.network, batch) / 1e6, 2))
@@ -91,7 +91,7 @@ def test_barrier(measure, threads: int) -> None:  # type: ignore[no-untyped-def]
 
 
 def test_five_seeds(benchmark) -> None:  # type: ignore[no-untyped-def]
-    """The default run on MNIST, five seeds: at least 98.0 % on average. Shown, and asserted: it is no timing."""
+    """The default run on MNIST, five seeds: at least 98.2 % on average. Shown, and asserted: it is no timing."""
     if not find("mnist"):
         pytest.skip("MNIST is not on this machine")
     data, found = load("mnist"), []
@@ -106,4 +106,4 @@ def test_five_seeds(benchmark) -> None:  # type: ignore[no-untyped-def]
     while len(found) < 5:  # with --benchmark-disable only one round is run
         one()
     benchmark.extra_info.update(mean=round(float(np.mean(found)), 4), sd=round(float(np.std(found)), 4))
-    assert np.mean(found[:5]) >= 0.98
+    assert np.mean(found[:5]) >= 0.982

@@ -176,7 +176,7 @@ def test_how_sparse_hidden_layers_are(benchmark) -> None:  # type: ignore[no-unt
     from fastnn.datasets import load
     from fastnn.datasets.named import find
     from fastnn.settings import Settings
-from fastnn.training import Training
+    from fastnn.training import Training
 
     data = load("mnist") if find("mnist") else random_dataset(5_000)
     run = Training(data, Settings((128, 128), 3, 64, 0.1))

@@ -31,7 +31,7 @@ class Optimizer:
     name: str
     kernel: str
     memory: tuple[bool, bool] = (False, False)
-    learning_rate: float = 0.2
+    learning_rate: float = 0.15
     momentum: float = 0.0
     beta2: float = 0.0
     epsilon: float = 1e-8

@@ -76,20 +76,20 @@ class Settings:
     """
 
     hidden: tuple[int, ...] = _setting(
-        (128,),
+        (256,),
         "--hidden",
         NETWORK,
         Range(1, MAX_UNITS, whole=True),
         "Units of each hidden layer: 128 or 256,128,64 or none.",
     )
-    epochs: int = _setting(12, "--epochs,-e", STEPS, Range(1, 1_000_000, whole=True), "Passes over the training set.")
+    epochs: int = _setting(15, "--epochs,-e", STEPS, Range(1, 1_000_000, whole=True), "Passes over the training set.")
     batch_size: int = _setting(16, "--batch-size,-b", STEPS, Range(1, 65_536, whole=True), "Examples in a step.")
     learning_rate: float | None = _setting(
         None,
         "--lr",
         STEPS,
         Range(0, above=True),
-        "Learning rate; 0.2 for sgd, 0.02 with momentum, 0.001 for the others.",
+        "Learning rate; 0.15 for sgd, 0.02 with momentum, 0.001 for the others.",
     )
     learning_rate_decay: float = _setting(0.2, "--lr-decay", STEPS, Range(0), "d of the schedule decay.")
     seed: int = _setting(
@@ -119,7 +119,7 @@ class Settings:
     )
     epsilon: float | None = _setting(None, "--epsilon", STEPS, Range(0, above=True), "Added to its root; 1e-8.")
     schedule: str = _setting(
-        "decay", "--schedule", STEPS, SCHEDULES, "Of the learning rate; decay is lr / (1 + d * epoch)."
+        "cosine", "--schedule", STEPS, SCHEDULES, "Of the learning rate; decay is lr / (1 + d * epoch)."
     )
     gamma: float = _setting(
         0.5, "--gamma", STEPS, Range(0, 1, above=True), "Factor of the schedules step and exponential."

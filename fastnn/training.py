@@ -495,7 +495,7 @@ def best_threads(network: Network, batch: int, width: int) -> int:
 
 def train(
     data: Dataset | str | tuple[Any, ...] = "auto",
-    hidden: Sequence[int] | int = (128,),
+    hidden: Sequence[int] | int = Settings.hidden,
     on_epoch: Callable[[Epoch], None] | None = None,
     settings: Settings | None = None,
     **changes: Any,

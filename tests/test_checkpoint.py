@@ -38,7 +38,15 @@ RUNS = {
 
 
 def run_of(kind: str, dataset: Dataset | None = None, **changes: object) -> Training:
-    options = {"hidden": (12, 9), "epochs": 5, "batch_size": 16, "seed": 3, **RUNS[kind], **changes}
+    options = {
+        "hidden": (12, 9),
+        "epochs": 5,
+        "batch_size": 16,
+        "seed": 3,
+        "schedule": "decay",
+        **RUNS[kind],
+        **changes,
+    }
     return Training(dataset or make_dataset(150, 14, 3), Settings(**options))  # type: ignore[arg-type]
 
 
@@ -106,7 +114,7 @@ def test_a_snapshot_comes_back_as_it_was(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"learning_rate": 0.5, "seed": 4}, "learning_rate was 0.2 and is 0.5; seed was 3 and is 4"),
+        ({"learning_rate": 0.5, "seed": 4}, "learning_rate was 0.15 and is 0.5; seed was 3 and is 4"),
         ({"hidden": (12, 8)}, "hidden was [12, 9] and is [12, 8]"),
         ({"optimizer": "adam"}, "optimizer was sgd and is adam"),
         ({"epochs": 4}, "epochs was 5 and is 4"),

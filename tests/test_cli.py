@@ -80,7 +80,7 @@ def test_train_prints_the_events_of_the_design(trained: tuple[Path, subprocess.C
         "compile_seconds",
     }
     assert (start["event"], start["data"], start["examples"], start["features"]) == ("start", "strokes", 60_000, 784)
-    assert (start["layers"], start["parameters"], start["seed"]) == ([784, 128, 10], 101_770, 4)
+    assert (start["layers"], start["parameters"], start["seed"]) == ([784, 256, 10], 203_530, 4)
     wanted = {"event", "epoch", "seconds", "examples_per_second", "loss", "accuracy", "learning_rate"}
     assert set(first) == set(second) == wanted
     assert (first["epoch"], second["epoch"]) == (1, 2)
@@ -104,7 +104,7 @@ def test_train_says_on_stderr_what_it_does(trained: tuple[Path, subprocess.Compl
 def test_quiet_says_only_the_result(tmp_path: Path) -> None:
     done = fastnn("train", "--data", "strokes", "-e", 1, "-q", "-o", tmp_path / "a b é.safetensors", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
-    assert re.fullmatch(r"784-128-10 reads \d\d\.\d\d% of 10,000 strokes test examples .* saved in .*\n", done.stdout)
+    assert re.fullmatch(r"784-256-10 reads \d\d\.\d\d% of 10,000 strokes test examples .* saved in .*\n", done.stdout)
     assert (tmp_path / "a b é.safetensors").exists()
 
 

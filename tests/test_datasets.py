@@ -177,9 +177,9 @@ def test_files_that_do_not_belong_together(tmp_path: Path) -> None:
 
 
 def test_folders_of_no_use(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="no data set in this folder. An IDX data set has"):
+    with pytest.raises(DataError, match="no data set in this folder"):
         load(tmp_path)
-    with pytest.raises(UsageError, match="no data set or folder 'mnits'"):
+    with pytest.raises(UsageError, match="no data set or file 'mnits'"):
         load("mnits")
     (tmp_path / "file").write_text("x")
     with pytest.raises(DataError, match="expected a folder"):

@@ -23,7 +23,10 @@ sparse = pytest.importorskip("scipy.sparse", reason="SciPy is not installed")
 
 
 def weights_of(dataset: Dataset, mode: str = "auto", threads: int | None = None, **settings: object) -> str:
-    run = Training(dataset, Settings(**{"hidden": (20,), "epochs": 2, "threads": threads, **settings, "input": mode}))  # type: ignore[arg-type]
+    run = Training(
+        dataset,
+        Settings(**{"hidden": (20,), "epochs": 2, "schedule": "decay", "threads": threads, **settings, "input": mode}),
+    )  # type: ignore[arg-type]
     try:
         list(run)
         return run.model().sha256

@@ -28,9 +28,9 @@ def test_the_readme_lists_every_setting_as_it_is() -> None:
 
 
 def test_a_default_that_the_help_names_is_the_one_taken() -> None:
-    for name, wanted in (("sgd", 0.2), ("momentum", 0.02), ("nesterov", 0.02), ("adam", 0.001), ("rmsprop", 0.001)):
+    for name, wanted in (("sgd", 0.15), ("momentum", 0.02), ("nesterov", 0.02), ("adam", 0.001), ("rmsprop", 0.001)):
         assert Settings(optimizer=name).resolved().learning_rate == wanted
-    assert "0.2 for sgd, 0.02 with momentum, 0.001 for the others" in next(
+    assert "0.15 for sgd, 0.02 with momentum, 0.001 for the others" in next(
         item.metadata["help"] for item in fields(Settings) if item.name == "learning_rate"
     )
 

@@ -24,7 +24,11 @@ from fastnn.training import Progress, Settings, Training, best_threads, from_arr
 
 def run_of(dataset: Dataset, **settings: object) -> Training:
     dtype = str(settings.pop("dtype", "float32"))
-    return Training(dataset, Settings(**{"hidden": (20,), "epochs": 3, **settings}), dtype)  # type: ignore[arg-type]
+    return Training(
+        dataset,
+        Settings(**{"hidden": (20,), "epochs": 3, "learning_rate": 0.2, "schedule": "decay", **settings}),
+        dtype,
+    )  # type: ignore[arg-type]
 
 
 def reference_run(

@@ -126,7 +126,7 @@ def train(
 ) -> None:
     """Train a classifier (of digits, or of anything) and save it.
 
-    With no options: 784-128-10 on MNIST, or on drawn digits where there is no MNIST. Ctrl-C saves what was learned.
+    With no options: 784-256-10 on MNIST, or on drawn digits where there is no MNIST. Ctrl-C saves what was learned.
     A setting given here wins over the same in --config, and that over --preset.
     """
     from fastnn import configuration, datasets

@@ -18,7 +18,7 @@ def make(data: Data, work: Work):  # type: ignore[no-untyped-def]
         tuple(map(str, range(classes))),
     )
     # seed 0 begins with the weights that all are given; threads: its own choice, of the cores that all may use
-    run = Training(dataset, Settings(tuple(work.sizes[1:-1]), work.epochs, work.batch, work.rate, 0.0))
+    run = Training(dataset, Settings(tuple(work.sizes[1:-1]), work.epochs, work.batch, work.rate, schedule="constant"))
     epochs = iter(run)
 
     def epoch() -> float:
