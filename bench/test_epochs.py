@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fastnn import reference
-from fastnn.bench import numpy_epoch, random_dataset
+from fastnn.bench import again, numpy_epoch, random_dataset
 from fastnn.datasets import Dataset, load
 from fastnn.datasets.named import find
 from fastnn.kernels.host import available_threads
@@ -65,7 +65,7 @@ def test_epoch(measure, dataset: Dataset, sizes: tuple[int, ...], batch: int, en
     )
     run = Training(dataset, settings)
     run.compile()
-    measure(lambda: run._epoch(0), flops, threads=run.threads)
+    measure(lambda: again(run), flops, threads=run.threads)
     run.close()
 
 
@@ -79,7 +79,7 @@ def test_threads(measure, features: int, width: int, batch: int, threads: int) -
     run = Training(data, Settings((width, width), 1, batch, 0.01, threads=threads, schedule="constant"))
     run.compile()
     run._steps_a_call = 10**6
-    measure(lambda: run._epoch(0), mflop_a_step=round(step_flops(run.network, batch) / 1e6, 2))
+    measure(lambda: again(run), mflop_a_step=round(step_flops(run.network, batch) / 1e6, 2))
     run.close()
 
 

@@ -14,6 +14,7 @@ from fastnn.inference import mean_loss, softmax
 BINS = 15
 FEWEST = 50  # examples below which nothing is fitted
 _COLDEST, _HOTTEST = 0.05, 20.0
+_SUREST = 0.95
 _STEPS = 60  # of the golden section: the bracket shrinks by 0.618 each
 
 
@@ -40,7 +41,8 @@ def fit(z: np.ndarray, y: np.ndarray) -> Calibration:
     """The temperature of least mean loss, and the threshold that best tells right answers from wrong ones.
 
     The threshold is the one of the largest Youden index: share of right answers at or above it minus share of wrong
-    ones. With fewer than 50 examples, or no wrong answer among them, nothing is ever called unsure.
+    ones; but 0.95 at most, since nobody calls more than that unsure. With fewer than 50 examples, or no wrong answer
+    among them, nothing is ever called unsure.
 
     Parameters
     ----------
@@ -77,7 +79,7 @@ def _threshold(confidence: np.ndarray, right: np.ndarray) -> float:
     wrong_below = np.concatenate([[0], np.cumsum(~right)]) / (~right).sum()
     right_below = np.concatenate([[0], np.cumsum(right)]) / right.sum()
     best = int(np.argmax(wrong_below - right_below))
-    return float(confidence[best]) if 0 < best < len(confidence) else 0.0
+    return min(_SUREST, float(confidence[best])) if 0 < best < len(confidence) else 0.0
 
 
 def calibration_error(p: np.ndarray, y: np.ndarray, bins: int = BINS) -> float:

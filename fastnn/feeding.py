@@ -13,17 +13,14 @@ import numpy as np
 from fastnn.datasets.base import Split, dense_rows
 from fastnn.errors import UsageError
 from fastnn.inference import scale_of
-from fastnn.kernels.augment import Canvas, Change, change_examples
+from fastnn.kernels.augment import Change, canvases_for, change_examples, change_of
 from fastnn.kernels.blocks import Blocks
-from fastnn.kernels.host import SHAPE
 from fastnn.kernels.inputs import blocks_of, choose_input
-from fastnn.kernels.layout import aligned_zeros, to_panels
 from fastnn.kernels.memory import Data
 from fastnn.kernels.workers import Workers, compile_for, sync_area
 from fastnn.settings import Settings
 
 _RING_BYTES = 2**24  # made ahead of the steps that read it
-_BORDER = 2
 
 
 class Feed:
@@ -72,15 +69,12 @@ class Feed:
         features, dtype = self._x.shape[1], self._x.dtype  # type: ignore[union-attr]
         if settings.input_noise and dtype == np.uint8:
             dtype = np.dtype(np.float32)
-        self._change = change = change_of(settings, image_shape)
-        threads, height, width = self._workers.threads, change.height, change.width
-        panels, rows = change.smooth_columns.shape[0], _whole_tiles(height)
-        shape = (threads, height + 2 * _BORDER, width + 2 * _BORDER)
-        self._canvases = Canvas(
-            aligned_zeros((threads, 3, panels, rows, SHAPE.panel_width(4)), np.dtype(np.float32)),
-            *(np.zeros(shape, np.float32) for _ in range(2)),
-            np.zeros((threads, 2, height * width), np.float32),
-        )
+        height, width = image_shape if image_shape and settings.augments else (0, 0)
+        names = ("shift", "scaling", "shear", "elastic", "pen", "pixel_noise", "input_noise")
+        ranges = {name: getattr(settings, name) for name in names}
+        ranges |= {"rotation": math.radians(settings.rotation), "dropout": settings.input_dropout}
+        self._change = change_of(height, width, settings.seed, settings.elastic_sigma, **ranges)
+        self._canvases = canvases_for(self._change, self._workers.threads)
         self.most_steps = max(1, _RING_BYTES // (self._batch * features * dtype.itemsize))
         rows = min(self.most_steps * self._batch, -(-len(self._split) // self._batch) * self._batch)
         self._ring = np.zeros((rows, features), dtype)
@@ -125,33 +119,6 @@ class Feed:
         if self._targets is not None:
             self._ring_targets[slots] = self._targets[rows]  # type: ignore[index]
         self._workers.run(change_examples, *self._call(order, (first, last, epoch)), sync=self._sync)
-
-
-def _whole_tiles(rows: int) -> int:
-    return -(-rows // SHAPE.rows) * SHAPE.rows
-
-
-def change_of(settings: Settings, image_shape: tuple[int, int] | None) -> Change:
-    """What `change_examples` does by these settings."""
-    height, width = image_shape if image_shape and settings.augments else (0, 0)
-    return Change(
-        height,
-        width,
-        float(settings.shift),
-        math.radians(settings.rotation),
-        *map(float, (settings.scaling, settings.shear, settings.elastic, settings.pen, settings.pixel_noise)),
-        *map(float, (settings.input_noise, settings.input_dropout)),
-        to_panels(gaussian(height, settings.elastic_sigma), _whole_tiles(height)),
-        to_panels(gaussian(width, settings.elastic_sigma), -(-width // SHAPE.panel_width(4)) * SHAPE.panel_width(4)),
-        settings.seed,
-    )
-
-
-def gaussian(size: int, sigma: float) -> np.ndarray:
-    """exp(−(i − j)² / 2σ²) over its sum for all j, float32 (size, size); what lies outside a picture counts as 0."""
-    reach = np.arange(-4 * max(size, math.ceil(sigma)), 4 * max(size, math.ceil(sigma)) + 1)
-    distance = np.subtract.outer(np.arange(size), np.arange(size))
-    return (np.exp(-(distance**2) / (2 * sigma**2)) / np.exp(-(reach**2) / (2 * sigma**2)).sum()).astype(np.float32)
 
 
 def changed(split: Split, settings: Settings, image_shape: tuple[int, int], epoch: int = 0) -> np.ndarray:

@@ -190,3 +190,30 @@ def test_a_folder_that_others_can_write_is_not_trusted(tmp_path: Path) -> None:
     assert path.stat().st_mtime_ns == written
     done = fastnn("doctor", FASTNN_CACHE_DIR=str(tmp_path))
     assert "can be written by other users" in done.stdout
+
+
+COLD_AND_KEPT = """
+import numpy as np
+from fastnn.datasets import draw
+from fastnn.settings import Settings
+from fastnn.training import Training, from_arrays
+x, y = draw(300)
+much = {"optimizer": "adam", "dropout": 0.3, "activation": ("gelu",), "clip_norm": 0.5, "averaging": 0.9}
+kinds = ({}, {"optimizer": "adam"}, {"optimizer": "rmsprop", "activation": ("tanh",)}, much, {"loss": "logistic"})
+for more in kinds:
+    data = from_arrays(x / 255, (x[:, :3] > 0) * 1.0 if "loss" in more else y, None, more.get("loss", "softmax"))
+    run = Training(data, Settings((40,), 2, 16, **more))
+    list(run)
+    print(run.model().sha256)
+    run.close()
+"""
+
+
+def test_what_was_just_compiled_gives_the_same_bits_as_what_was_kept(tmp_path: Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "FASTNN_CACHE_DIR": str(tmp_path / "cache")}
+    command = [sys.executable, "-c", COLD_AND_KEPT]
+    cold, kept = (
+        subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout for _ in range(2)
+    )
+    assert len(cold.splitlines()) == 5
+    assert cold == kept

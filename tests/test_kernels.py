@@ -451,6 +451,7 @@ TWINS = {
     "tanh_pair": "logistic",
     "regularise": "update",
     "average": "update",
+    "whole_power": "adam",
     "sum_of_squares": "clipping",
     "symmetric": "symmetric",
     "product": "elastic_field",

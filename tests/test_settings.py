@@ -148,7 +148,7 @@ def meaningless() -> Dataset:
 @pytest.mark.parametrize("averaging", [0.0, 0.9])
 def test_a_run_stops_early_with_the_weights_of_its_best_epoch(averaging: float) -> None:
     noise = meaningless()
-    settings = Settings((40,), 100, 20, 0.3, validation=0.25, patience=3, averaging=averaging)
+    settings = Settings((40,), 100, 20, 0.3, schedule="constant", validation=0.25, patience=3, averaging=averaging)
     run = Training(noise, settings)
     epochs = list(run)
     losses = [epoch.validation_loss for epoch in epochs]

@@ -18,7 +18,7 @@ from conftest import ROOT, clean_error, fastnn
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fastnn import Model, Network, files, load, weights
+from fastnn import Model, Network, configuration, files, load, weights
 from fastnn.errors import ModelFileError, RunError
 
 
@@ -213,7 +213,10 @@ def test_show_tells_what_is_in_a_file(tmp_path: Path) -> None:
 
 def test_the_shipped_model_is_sound_and_described() -> None:
     found = load()
-    assert found.network.sizes == (784, 128, 10)
+    assert found.network.sizes == (784, 1536, 1536, 10)
+    assert found.unsure_below > 0.3
+    assert found.metadata["calibration"]["examples"] == 3_000
+    assert found.metadata["training"]["elastic"] == configuration.preset("best").settings.elastic
     assert found.metadata["data"]["name"] == "mnist"
     assert found.metadata["preprocessing"]["recipe"] == "mnist"
     assert weights.largest_weight_warning(weights.load(weights.shipped())) is None

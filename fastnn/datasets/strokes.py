@@ -2,9 +2,10 @@
 
 Several handwritten forms of each digit are splines through a few control points. The kernel moves the points at
 random, warps, slants, stretches and rotates them, draws them with a round pen of random width, and centres them as
-MNIST's digits are. The forms were written down by hand; the ranges of the random numbers were chosen in four rounds
-by the accuracy of a net trained on `strokes` alone on MNIST's *training* images (70, 81, 84, 88 %); no pixel of MNIST
-is in them.
+MNIST's digits are; then the picture is bent elastically. The forms were written down by hand, and five added where
+nines were read as fours and twos as threes. The ranges of the random numbers were chosen in six rounds by the accuracy
+of a default net trained on `strokes` alone on MNIST's *training* images (70, 81, 84, 88, 93.4, 93.8 %); no pixel of
+MNIST is in them, and its test set was read once, at the end.
 """
 
 from __future__ import annotations
@@ -38,6 +39,9 @@ _FORMS: dict[int, list[list[list[_Point]]]] = {
         [[(.15, .1), (.5, .0), (.85, .15), (.8, .42), (.45, .7), (.08, .95), (.08, .95), (.6, .9), (.95, .95)]],
         [[(.08, .32), (.2, .06), (.55, 0), (.8, .2), (.72, .5), (.4, .85), (.12, .98), (.1, .84), (.35, .84),
           (.65, .98), (.95, .96)]],
+        [[(.2, .16), (.5, 0), (.76, .1), (.72, .34), (.45, .66), (.1, .95), (.1, .95), (.55, .98), (1, .9)]],
+        [[(.02, .3), (.2, .06), (.5, 0), (.74, .14), (.7, .42), (.5, .7), (.25, .94), (.02, .92), (.1, .78), (.4, .84),
+          (1, 1)]],
     ],
     3: [
         [[(.12, .12), (.45, 0), (.82, .15), (.72, .38), (.36, .47), (.36, .47), (.78, .56), (.88, .8), (.5, 1),
@@ -86,11 +90,18 @@ _FORMS: dict[int, list[list[list[_Point]]]] = {
           (.1, .88)]],
         [[(.88, .08), (.5, 0), (.15, .2), (.25, .45), (.62, .44), (.88, .08), (.88, .08), (.75, .5), (.5, 1)]],
         [[(.75, .22), (.6, .02), (.3, .04), (.2, .3), (.42, .46), (.72, .3), (.75, .1), (.78, .5), (.8, 1)]],
+        [[(.82, .3), (.72, .05), (.38, .02), (.15, .22), (.3, .46), (.66, .44), (.82, .24), (.82, .24), (.76, .6),
+          (.7, 1)]],
+        [[(.7, .06), (.4, .02), (.18, .2), (.28, .4), (.6, .38), (.76, .18), (.72, .05), (.72, .05), (.66, .4),
+          (.4, 1)]],
+        [[(.85, .2), (.65, 0), (.35, .08), (.2, .35), (.4, .5), (.7, .38), (.88, .12), (.8, .5), (.66, .8), (.5, 1)]],
     ],
 }
 # fmt: on
 CLASSES = tuple("0123456789")
 MOST_IMAGES = 10_000_000
+_ELASTIC, _SMOOTHNESS = 34.0, 4.0  # of the deformation that follows (Simard et al. 2003)
+_BLOCK = 4_096
 
 
 def draw(count: int, seed: int = 0, first: int = 0, threads: int | None = None) -> tuple[np.ndarray, np.ndarray]:
@@ -115,7 +126,9 @@ def draw(count: int, seed: int = 0, first: int = 0, threads: int | None = None) 
         int32, the digits.
     """
     from fastnn.errors import UsageError
+    from fastnn.kernels.augment import canvases_for, change_examples, change_of
     from fastnn.kernels.host import available_threads
+    from fastnn.kernels.memory import Data
     from fastnn.kernels.strokes import SIDE, draw_digits
     from fastnn.kernels.workers import Workers, compile_for, sync_area
 
@@ -126,6 +139,19 @@ def draw(count: int, seed: int = 0, first: int = 0, threads: int | None = None) 
         sync = sync_area()
         compile_for(draw_digits, _glyphs(), seed, first, x, y, sync, 0, workers.threads)
         workers.run(draw_digits, _glyphs(), seed, first, x, y, sync=sync)
+        # bent in blocks of the endless series: (block, place in it) names what happens to a picture
+        change = change_of(SIDE, SIDE, seed, _SMOOTHNESS, elastic=_ELASTIC)
+        canvases, drawn, bent = canvases_for(change, workers.threads), *(np.zeros((2, _BLOCK, x.shape[1]), np.uint8))
+        data = Data(drawn, y[:1], np.arange(_BLOCK), 1 / 255)
+        compile_for(change_examples, change, data, (0, 0, 0), canvases, bent, sync, 0, workers.threads)
+        at = first
+        while at < first + count:
+            begin, end = at % _BLOCK, min(_BLOCK, at % _BLOCK + first + count - at)
+            rows = slice(at - first, at - first + end - begin)
+            drawn[begin:end] = x[rows]
+            workers.run(change_examples, change, data, (begin, end, at // _BLOCK), canvases, bent, sync=sync)
+            x[rows] = bent[begin:end]
+            at += end - begin
     return x, y
 
 

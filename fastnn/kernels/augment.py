@@ -12,7 +12,9 @@ import numpy as np
 from numba.core import types
 
 from fastnn.kernels.dense import ROWS
+from fastnn.kernels.host import SHAPE
 from fastnn.kernels.jit import by_type, jit, kernel
+from fastnn.kernels.layout import aligned_zeros, to_panels
 from fastnn.kernels.random import mask_bits, stream
 from fastnn.kernels.tiles import number, rank1, store, zeros
 
@@ -46,6 +48,48 @@ class Canvas(NamedTuple):
     picture: np.ndarray  # (height + 2 · border, width + 2 · border)
     drawn: np.ndarray  # the same
     places: np.ndarray  # (2, height · width): row and column that each pixel comes from
+
+
+def change_of(height: int, width: int, seed: int, sigma: float, **ranges: float) -> Change:
+    """A `Change` of pictures of height x width (0 x 0: of examples that are none), what is not named being 0.
+
+    Parameters
+    ----------
+    height, width, seed : int
+    sigma : float
+        Smoothness of the elastic field, in pixels.
+    **ranges
+        Any of the fields from `shift` to `dropout`.
+    """
+    names = Change._fields[2:11]
+    rows, columns = gaussian(height, sigma), gaussian(width, sigma)
+    panel = SHAPE.panel_width(4)
+    return Change(
+        *(height, width),
+        *(float(ranges.get(name, 0.0)) for name in names),
+        to_panels(rows, -(-height // SHAPE.rows) * SHAPE.rows),
+        to_panels(columns, -(-width // panel) * panel),
+        seed,
+    )
+
+
+def gaussian(size: int, sigma: float) -> np.ndarray:
+    """exp(−(i − j)² / 2σ²) over its sum for all j, float32 (size, size); what lies outside a picture counts as 0."""
+    most = 4 * max(size, math.ceil(sigma))
+    reach, distance = np.arange(-most, most + 1), np.subtract.outer(np.arange(size), np.arange(size))
+    return (np.exp(-(distance**2) / (2 * sigma**2)) / np.exp(-(reach**2) / (2 * sigma**2)).sum()).astype(np.float32)
+
+
+def canvases_for(change: Change, threads: int) -> Canvas:
+    """The memory of so many threads."""
+    panels, rows = change.smooth_columns.shape[0], change.smooth_rows.shape[1]
+    shape = (threads, change.height + 2 * _BORDER, change.width + 2 * _BORDER)
+    return Canvas(
+        aligned_zeros((threads, 3, panels, rows, SHAPE.panel_width(4)), np.dtype(np.float32)),
+        np.zeros(shape, np.float32),
+        np.zeros(shape, np.float32),
+        np.zeros((threads, 2, change.height * change.width), np.float32),
+    )
 
 
 @jit

@@ -3,8 +3,10 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+import llvmlite.binding as llvm
 from numba import njit
 from numba.core import event
+from numba.core.codegen import JITCodeLibrary
 from numba.core.registry import CPUDispatcher
 from numba.extending import overload
 
@@ -53,9 +55,30 @@ def by_type(stub):
     return overload(stub, jit_options={**OPTIONS, "no_cpython_wrapper": True}, strict=False)
 
 
+_KERNELS: set[str] = set()
+
+
+class _SelfContained(JITCodeLibrary):  # type: ignore[misc]
+    """A library whose kernels call their own copies of other functions.
+
+    Numba links these in as ``linkonce_odr``: in the process that compiles, a call may be resolved to the copy of the
+    function that was compiled before on its own, in a later one it is the copy in the kernel. They are optimised in
+    other surroundings, and rounded differently: Adam gave other weights in the run that compiled it.
+    """
+
+    def _optimize_final_module(self):
+        if self.name in _KERNELS:
+            for function in self._final_module.functions:
+                if not function.is_declaration and function.linkage == llvm.Linkage.linkonce_odr:
+                    function.linkage = llvm.Linkage.internal
+        super()._optimize_final_module()
+
+
 def kernel(function):
     """Compile a function that Python calls, and keep its machine code between processes."""
+    _KERNELS.add(function.__qualname__)
     dispatcher = njit(**OPTIONS)(function)
+    dispatcher.targetctx.codegen()._library_class = _SelfContained  # no different for functions that are not ours
     dispatcher._cache = KernelCache(function)
     return dispatcher
 

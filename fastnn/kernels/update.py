@@ -44,6 +44,18 @@ class Step(NamedTuple):
 
 
 @jit
+def whole_power(x, n):
+    """x to the n, by squaring: no function of a C library, which may differ between machines."""
+    found = 1.0
+    while n > 0:
+        if n % 2 == 1:
+            found *= x
+        x *= x
+        n //= 2
+    return found
+
+
+@jit
 def regularise(p, g, shrink, l1, l2):
     """g = shrink · g + l2 · p + l1 · sign p."""
     s, l1, l2 = number(shrink, p), number(l1, p), number(l2, p)
@@ -88,8 +100,8 @@ def adam(p, g, m, v, step, keep, rule):
 
     m̂ = m / (1 − β₁^t) and v̂ = v / (1 − β₂^t); with keep = 1 − rate · decay it is AdamW (Loshchilov and Hutter 2019).
     """
-    r = number(step.rate / (1 - rule.beta1**step.time), p)
-    root = number(1 / math.sqrt(1 - rule.beta2**step.time), p)
+    r = number(step.rate / (1 - whole_power(rule.beta1, step.time)), p)
+    root = number(1 / math.sqrt(1 - whole_power(rule.beta2, step.time)), p)
     b1, b2, epsilon, k = number(rule.beta1, p), number(rule.beta2, p), number(rule.epsilon, p), number(keep, p)
     c1, c2 = number(1 - rule.beta1, p), number(1 - rule.beta2, p)
     for i in range(p.size):
