@@ -109,8 +109,8 @@ def test_quiet_says_only_the_result(tmp_path: Path) -> None:
 
 
 def test_every_option_of_train_reaches_the_run(tmp_path: Path) -> None:
-    options = "--hidden none --init glorot --lr 0.03 --schedule decay --lr-decay 0.5 --threads 1 --input dense --batch-size 50 -e 2"
-    done = fastnn("train", "--data", "strokes", "--json", *options.split(), cwd=tmp_path)
+    options = "--hidden none --init glorot --lr 0.03 --schedule decay --lr-decay 0.5 --threads 1 --input dense"
+    done = fastnn("train", "--data", "strokes", "--json", *options.split(), "--batch-size", 50, "-e", 2, cwd=tmp_path)
     start, _, second, _ = map(json.loads, done.stdout.splitlines())
     assert (start["layers"], start["threads"], start["batch_size"]) == ([784, 10], 1, 50)
     assert second["learning_rate"] == pytest.approx(0.02)
