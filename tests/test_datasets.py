@@ -182,7 +182,7 @@ def test_folders_of_no_use(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no data set or file 'mnits'"):
         load("mnits")
     (tmp_path / "file").write_text("x")
-    with pytest.raises(DataError, match="expected a folder"):
+    with pytest.raises(DataError, match="not a data set"):
         load(tmp_path / "file")
 
 

@@ -69,7 +69,9 @@ class _SelfContained(JITCodeLibrary):  # type: ignore[misc]
     def _optimize_final_module(self):
         if self.name in _KERNELS:
             for function in self._final_module.functions:
-                if not function.is_declaration and function.linkage == llvm.Linkage.linkonce_odr:
+                copied = not function.is_declaration and function.linkage == llvm.Linkage.linkonce_odr
+                if copied and not function.name.startswith("NRT_"):  # Numba prunes reference counts by these names
+                    function.name = f"{function.name}.in.{self.name}"  # or others would look for it here, in vain
                     function.linkage = llvm.Linkage.internal
         super()._optimize_final_module()
 
