@@ -87,7 +87,10 @@ EXTRAS = [
 
 @pytest.mark.parametrize("mode", ["dense", "sparse"])
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
-@pytest.mark.parametrize("extras", EXTRAS, ids=lambda e: "-".join(e) or "plain")
+@pytest.mark.parametrize(
+    "extras",  # each alone in the longer campaigns, the last has most of them
+    [pytest.param(e, id="-".join(e) or "plain", marks=pytest.mark.long if e in EXTRAS[1:-2] else ()) for e in EXTRAS],
+)
 @pytest.mark.parametrize("hidden", [(), (33,), (20, 40), (9, 35, 12)])
 def test_runs_are_those_of_the_reference(
     hidden: tuple[int, ...], extras: dict[str, object], optimizer: str, mode: str
@@ -158,11 +161,6 @@ def test_same_bits_for_any_threads_and_either_input(hidden: tuple[int, ...], ext
             hashes.add(run.model().sha256)
             run.close()
     assert len(hashes) == 1
-
-
-def test_averages_of_limited_weights_follow_the_limited_ones() -> None:
-    """The limit comes after the step, the average before the limit: as the twin has it."""
-    assert any("max_norm" in extras and "averaging" in extras for extras in EXTRAS)
 
 
 def test_registries_name_the_same_things_in_the_same_order() -> None:
