@@ -19,7 +19,7 @@ def make(data: Data, work: Work):  # type: ignore[no-untyped-def]
         return total / len(order)
 
     def accuracy() -> float:
-        return float((reference.forward(parameters, data.x_test)[-1].argmax(axis=1) == data.y_test).mean())
+        return float((reference.forward(parameters, data.x_test)[0][-1].argmax(axis=1) == data.y_test).mean())
 
     return epoch, accuracy
 
