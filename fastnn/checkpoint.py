@@ -11,9 +11,10 @@ import hashlib
 import json
 import math
 import os
+import struct
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import IO, Any
 
@@ -21,7 +22,7 @@ import numpy as np
 
 from fastnn.errors import FastnnError, ModelFileError, RunError, UsageError, printable
 from fastnn.files import atomic_write
-from fastnn.settings import Settings, from_mapping
+from fastnn.settings import Settings
 from fastnn.stopping import Watch
 from fastnn.training import Epoch, State, Training
 
@@ -81,7 +82,7 @@ def take(run: Training) -> Snapshot:
     watch["best"] = watch["best"] if math.isfinite(watch["best"]) else None
     return Snapshot(
         _comparable(run.settings),
-        run.fingerprint(),
+        run.fingerprint,
         run.dtype,
         SHAPE.vector_bytes,
         __version__,
@@ -120,7 +121,7 @@ def restore(run: Training, snapshot: Snapshot, warn: Callable[[str], None]) -> N
     ]
     if snapshot.dtype != run.dtype:
         different.append(f"dtype was {snapshot.dtype} and is {run.dtype}")
-    if snapshot.data != run.fingerprint():
+    if snapshot.data != run.fingerprint:
         different.append("the examples are others")
     if different:
         raise UsageError(
@@ -174,8 +175,6 @@ def read(path: Path) -> Snapshot:
     ModelFileError
         When it is not a whole, sound checkpoint.
     """
-    import struct
-
     from safetensors.numpy import load
 
     shown = printable(path)
@@ -319,8 +318,3 @@ def _lock(file: IO[bytes], folder: Path) -> None:
         raise UsageError(
             f"--checkpoint {printable(folder)}: another run is writing there; name another folder"
         ) from error
-
-
-def settings_of(snapshot: Snapshot, threads: int | None = None) -> Settings:
-    """The settings that the run was begun with."""
-    return replace(from_mapping(snapshot.settings, "checkpoint"), threads=threads)

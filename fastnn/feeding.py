@@ -70,7 +70,7 @@ class Feed:
         if settings.input_noise and dtype == np.uint8:
             dtype = np.dtype(np.float32)
         height, width = image_shape if image_shape and settings.augments else (0, 0)
-        names = ("shift", "scaling", "shear", "elastic", "pen", "pixel_noise", "input_noise")
+        names = ("shift", "scaling", "shear", "elastic", "pen", "mirror", "pixel_noise", "input_noise")
         ranges = {name: getattr(settings, name) for name in names}
         ranges |= {"rotation": math.radians(settings.rotation), "dropout": settings.input_dropout}
         self._change = change_of(height, width, settings.seed, settings.elastic_sigma, **ranges)
@@ -121,7 +121,7 @@ class Feed:
         self._workers.run(change_examples, *self._call(order, (first, last, epoch)), sync=self._sync)
 
 
-def changed(split: Split, settings: Settings, image_shape: tuple[int, int], epoch: int = 0) -> np.ndarray:
+def changed(split: Split, settings: Settings, image_shape: tuple[int, int] | None, epoch: int = 0) -> np.ndarray:
     """The examples of a split as an epoch would see them, in their own order: to look at, and to test.
 
     Returns

@@ -228,7 +228,7 @@ class Model:
             raise DataError(f"{split.y.shape[1]} targets an example; this model predicts {classes}")
         if split.y.ndim == 1 and int(split.y.max()) >= classes:
             raise DataError(f"label {int(split.y.max())} in the data; this model knows {classes} classes")
-        delta = self.metadata.get("training", {}).get("huber_delta", 1.0)
+        delta = self.metadata.get("training", {}).get("huber_delta", 1.0) if self.loss == "huber" else 1.0
         return evaluate_logits(self.logits(split.x, engine, threads), split, self.classes, self.loss, delta)
 
     def save(self, path: str | Path) -> None:

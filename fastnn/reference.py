@@ -131,12 +131,6 @@ def softmax(z: Array) -> Array:
     return e / e.sum(axis=1, keepdims=True)
 
 
-def cross_entropy(z: Array, y: Array) -> Array:
-    """−log softmax(z)[i, y_i].    z (B, C)   y (B,)   →  (B,)"""
-    top = z.max(axis=1)
-    return np.log(np.exp(z - top[:, None]).sum(axis=1)) + top - z[np.arange(len(y)), y]
-
-
 def softmax_cross_entropy(
     z: Array, y: Array, smoothing: float = 0.0, weights: Array | None = None
 ) -> tuple[float, int, Array]:
@@ -382,6 +376,7 @@ class Change:
     elastic: float = 0.0
     elastic_sigma: float = 4.0
     pen: float = 0.0
+    mirror: float = 0.0
     pixel_noise: float = 0.0
 
 
@@ -390,6 +385,7 @@ def places(change: Change, shape: tuple[int, int], key: int, stride: int) -> Arr
     h, w = shape
     angle, slant = change.rotation * symmetric(key, 0), change.shear * symmetric(key, 1)
     wide, high = 1 + change.scaling * symmetric(key, 2), 1 + change.scaling * symmetric(key, 3)
+    wide = -wide if symmetric(key, 7) < 2 * change.mirror - 1 else wide
     moved = np.array([change.shift * symmetric(key, 4), change.shift * symmetric(key, 5)])
     turn = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
     slanted = np.array([[1, 0], [slant, 1]]) @ np.diag([high, wide])

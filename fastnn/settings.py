@@ -177,6 +177,9 @@ class Settings:
     pen: float = _setting(
         0.0, "--pen", PICTURES, Range(0, 1), "Strokes up to so much thicker or thinner; 1 is a pixel."
     )
+    mirror: float = _setting(
+        0.0, "--mirror", PICTURES, Range(0, 1), "Share of the pictures that are mirrored left to right."
+    )
     pixel_noise: float = _setting(0.0, "--pixel-noise", PICTURES, Range(0, 1), "Standard deviation; pixels are 0 to 1.")
     validation: float = _setting(
         0.0,
@@ -241,7 +244,9 @@ class Settings:
     @property
     def augments(self) -> bool:
         """Whether pictures are changed before every epoch."""
-        return any((self.shift, self.rotation, self.scaling, self.shear, self.elastic, self.pen, self.pixel_noise))
+        return any(
+            (self.shift, self.rotation, self.scaling, self.shear, self.elastic, self.pen, self.mirror, self.pixel_noise)
+        )
 
     @property
     def changes_input(self) -> bool:

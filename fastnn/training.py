@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -392,7 +393,7 @@ class Training:
             "data": {
                 "name": self.dataset.name,
                 "examples": len(self.train_split),
-                "fingerprint": self.dataset.fingerprint(),
+                "fingerprint": self.data_sha256,
             },
             "fastnn_version": __version__,
         }
@@ -416,10 +417,16 @@ class Training:
         state.buffers = own
         self.state = state
 
+    @cached_property
+    def data_sha256(self) -> str:
+        """SHA-256 of the data set's training examples: which data a model was trained on."""
+        return self.dataset.fingerprint()
+
+    @cached_property
     def fingerprint(self) -> str:
-        """Which examples it is trained and validated on."""
+        """Which examples it is trained and validated on; the first look takes a second for each GB of them."""
         validation = self.dataset.validation
-        return self.dataset.fingerprint() + ("" if validation is None else fingerprint(validation))
+        return self.data_sha256 + ("" if validation is None else fingerprint(validation))
 
     def close(self) -> None:
         """Let the threads go; the run can't go on after."""

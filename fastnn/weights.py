@@ -36,6 +36,12 @@ _FIELDS: dict[str, type] = {
     "calibration": dict,
     "fastnn_version": str,
 }
+_TEXTS = (("preprocessing", "recipe"), ("training", "loss"))
+_NUMBERS = (  # of the description, that something is computed with: where, lowest, highest
+    ("calibration", "temperature", 1e-3, 1e3),
+    ("calibration", "unsure_below", 0.0, 1.0),
+    ("training", "huber_delta", 1e-300, 1e300),
+)
 
 
 @dataclass(frozen=True)
@@ -268,10 +274,15 @@ def _checked_description(found: dict[str, Any] | None, network: Network, shown: 
         raise ModelFileError(f"{shown}: its class names do not fit its {network.sizes[-1]} outputs")
     if not all(isinstance(name, str) and len(name) <= 200 for name in classes) or len(set(classes)) != len(classes):
         raise ModelFileError(f"{shown}: its class names are not different texts")
-    for key in ("temperature", "unsure_below"):
-        value = found.get("calibration", {}).get(key, 1.0)
-        if type(value) not in (int, float) or not 0 <= value <= 1000 or (key == "temperature" and value < 0.001):
-            raise ModelFileError(f"{shown}: calibration {key} is {printable(value, 40)}; expected a number above 0")
+    for group, key in _TEXTS:
+        if not isinstance(found.get(group, {}).get(key, ""), str):
+            raise ModelFileError(f"{shown}: {group} {key} is {printable(found[group][key], 40)}; expected a text")
+    for group, key, low, high in _NUMBERS:
+        value = found.get(group, {}).get(key, 1.0)
+        if type(value) not in (int, float) or not low <= value <= high:
+            raise ModelFileError(
+                f"{shown}: {group} {key} is {printable(value, 40)}; expected a number from {low:g} to {high:g}"
+            )
     return found
 
 

@@ -324,6 +324,15 @@ def corpus(canary: str) -> Iterator[tuple[str, bytes, str]]:
     yield "M33 1 MB", pack({**header, "__metadata__": {"a": "x" * 500_000}}, data), "characters of metadata"
     for field, value in (("layers", "6"), ("preprocessing", []), ("training", 3), ("history", "x")):
         yield f"M33 {field} of a wrong type", described(**{field: value}), "is not a"
+    for group, key, value in (
+        ("training", "loss", []),
+        ("training", "huber_delta", "x"),
+        ("preprocessing", "recipe", ["mnist"]),
+        ("calibration", "unsure_below", 1.5),
+        ("calibration", "temperature", 0),
+        ("calibration", "temperature", True),
+    ):
+        yield f"M33 {key} {value}", described(**{group: {key: value}}), f"{group} {key} is"
     yield "M33 description", valid({"fastnn": "[1]"}), "not a table"
     yield "M33 NaN in it", valid({"fastnn": '{"format_version": NaN}'}), "NaN"
     yield "M33 deep", valid({"fastnn": '{"a":' * 5_000 + "1" + "}" * 5_000}), ""

@@ -19,7 +19,16 @@ from fastnn.kernels.workers import Workers
 from fastnn.settings import Settings
 from fastnn.training import Training
 
-ALL = {"shift": 2, "rotation": 15, "scaling": 0.2, "shear": 0.2, "elastic": 30, "pen": 0.6, "pixel_noise": 0.1}
+ALL = {
+    "shift": 2,
+    "rotation": 15,
+    "scaling": 0.2,
+    "shear": 0.2,
+    "elastic": 30,
+    "pen": 0.6,
+    "mirror": 0.5,
+    "pixel_noise": 0.1,
+}
 
 
 def pictures(n: int, shape: tuple[int, int], seed: int = 0) -> Split:
@@ -40,6 +49,10 @@ def test_pictures_are_those_of_the_twin(which: list[str], shape: tuple[int, int]
     split = pictures(3, shape)
     settings = Settings(seed=4, elastic_sigma=3.0, **{name: ALL[name] for name in which})
     found = changed(split, settings, shape, epoch=2)
+    others = [
+        picture for picture, row in zip(split.x, found, strict=True) if np.abs(row - picture.astype(float)).max() > 3
+    ]
+    assert len(others) == 3 or (which == ["mirror"] and others)  # something happened
     asked = {name: getattr(settings, name) for name in (*ALL, "elastic_sigma")}
     change = reference.Change(**{**asked, "rotation": np.radians(settings.rotation)})
     width = SHAPE.panel_width(4)
@@ -47,7 +60,6 @@ def test_pictures_are_those_of_the_twin(which: list[str], shape: tuple[int, int]
     for example, (picture, row) in enumerate(zip(split.x, found, strict=True)):
         wanted = reference.changed_picture(picture.reshape(shape), change, 4, 2, example, stride)
         assert np.abs(row.reshape(shape) - wanted).max() <= 0.75
-        assert np.abs(row.reshape(shape) - picture.reshape(shape).astype(float)).max() > 3  # something happened
 
 
 def test_floats_and_channels_are_changed_like_bytes() -> None:

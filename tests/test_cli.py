@@ -9,7 +9,9 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import asdict, fields
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import ROOT, clean_error, fastnn
@@ -18,9 +20,11 @@ from typer.testing import CliRunner
 from fastnn import load
 from fastnn.cli import display
 from fastnn.cli.app import app
+from fastnn.model import Model
+from fastnn.settings import Settings
 
 SAMPLE = ROOT / "data" / "samples" / "3.png"
-COMMANDS = ("train", "predict", "evaluate", "gradcheck", "show", "data", "doctor", "bench", "warmup")
+COMMANDS = ("train", "predict", "evaluate", "gradcheck", "convert", "show", "data", "doctor", "bench", "warmup")
 
 
 @pytest.mark.parametrize("command", ["", *COMMANDS])
@@ -28,6 +32,46 @@ def test_help(command: str) -> None:
     found = CliRunner().invoke(app, [*command.split(), "--help"])
     assert found.exit_code == 0
     assert "--help" in found.output
+
+
+def test_every_option_of_a_setting_reaches_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each with a value that is not its default, through the command itself."""
+    reached: dict[str, Any] = {}
+    monkeypatch.setattr("fastnn.cli.app.run_training", lambda data, settings, *rest: reached.update(asdict(settings)))
+    runner, plain = CliRunner(), asdict(Settings())
+    for item in fields(Settings):
+        option, allowed = item.metadata["option"].split(",")[0].split("/"), item.metadata["allowed"]
+        if allowed is None:  # a pair, --this/--that: the other one than the default
+            arguments, wanted = [option[1] if item.default else option[0]], not item.default
+        elif item.name == "hidden":
+            arguments, wanted = [option[0], "9,8"], (9, 8)
+        elif isinstance(item.default, tuple):
+            arguments, wanted = [option[0], allowed[-1]], (allowed[-1],)
+        elif isinstance(allowed, tuple):
+            wanted = next(name for name in allowed if name != item.default)
+            arguments = [option[0], wanted]
+        else:
+            wanted = next(value for value in (3, 0.75, 0.5) if value in allowed and value != item.default)
+            arguments = [option[0], str(wanted)]
+        done = runner.invoke(app, ["train", "--data", "strokes", "--quiet", *arguments])
+        assert done.exit_code == 0, (arguments, done.output, done.exception)
+        assert reached[item.name] == wanted != plain[item.name], item.name
+        assert {k: v for k, v in reached.items() if k != item.name} == {
+            k: v for k, v in plain.items() if k != item.name
+        }
+
+
+@pytest.mark.parametrize(
+    ("below", "said", "verdict"), [(0.0, "3.png: 3  (", None), (1.0, "unsure, perhaps 3  (", "unsure")]
+)
+def test_an_answer_below_the_threshold_is_called_unsure(
+    below: float, said: str, verdict: str | None, tmp_path: Path
+) -> None:
+    model = load()
+    calibration = {**model.metadata["calibration"], "unsure_below": below}
+    Model(model.network, model.parameters, {**model.metadata, "calibration": calibration}).save(tmp_path / "m.npz")
+    assert said in fastnn("predict", SAMPLE, "-w", tmp_path / "m.npz").stdout
+    assert json.loads(fastnn("predict", SAMPLE, "-w", tmp_path / "m.npz", "--json").stdout).get("verdict") == verdict
 
 
 def test_every_documented_option_is_in_help_and_every_option_in_help_is_documented() -> None:

@@ -80,7 +80,7 @@ MUTANTS = [
         "squared",
     ),
     ("losses.py", "clipped = inside if inside < delta else delta", "clipped = inside", "huber"),
-    ("losses.py", "- t * z, logistic(z) - t", "- t * z, logistic(z) + t", "logistic"),
+    ("losses.py", "- t * z, logistic(z) - t", "- t * z, logistic(z) + t", "batch 12, logistic"),
     ("losses.py", "return mean - t * z, mean - t", "return mean - t * z, mean", "poisson"),
     ("hidden.py", "return t, number(1, z) - t * t", "return t, number(1, z) - t", "tanh"),
     ("hidden.py", "return s, s * (number(1, z) - s)", "return s, s * s", "batch 17, logistic"),

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
+import http.server
 import io
 import json
 import re
 import resource
 import tarfile
+from functools import partial
 from pathlib import Path
+from threading import Thread
 
 import numpy as np
 import pytest
-from conftest import ROOT, clean_error, fastnn
+from conftest import clean_error, fastnn
 from PIL import Image
 
 import fastnn as package
-from fastnn.datasets import cifar, load, with_validation
+from fastnn.datasets import cifar, load
+from fastnn.datasets.named import load_cifar10
 from fastnn.datasets.tables import _read, natural
-from fastnn.errors import DataError, UsageError
+from fastnn.errors import DataError, RunError, UsageError
 from fastnn.images import prepare_digit, read
 
 KAGGLE = "label," + ",".join(f"pixel{i}" for i in range(784))
@@ -149,11 +154,43 @@ def test_a_test_table_beside_the_training_table(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="3 columns; the training table has 2"):
         load(tmp_path)
     table(tmp_path, "a,label\n5,y\n6,x\n", "more.csv")
-    assert with_validation(load(tmp_path / "train.csv"), tmp_path / "more.csv").validation.y.tolist() == [1, 0]  # type: ignore[union-attr]
+    assert load(tmp_path / "train.csv", validation=tmp_path / "more.csv").validation.y.tolist() == [1, 0]  # type: ignore[union-attr]
     assert load(tmp_path / "train.csv", test=tmp_path / "more.csv").test.y.tolist() == [1, 0]  # type: ignore[union-attr]
     table(tmp_path, "a,label\n5,q\n6,x\n", "more.csv")
-    with pytest.raises(DataError, match="class q is not among"):
-        with_validation(load(tmp_path / "train.csv"), tmp_path / "more.csv")
+    with pytest.raises(DataError, match="label q in row 1; the training table has x, y"):
+        load(tmp_path / "train.csv", validation=tmp_path / "more.csv")
+
+
+def test_a_second_table_is_read_by_the_names_of_its_columns(tmp_path: Path) -> None:
+    table(tmp_path, "a,b,kind\n1,2,x\n3,4,y\n", "train.csv")
+    other = table(tmp_path, "kind,b,a\ny,20,10\n", "other.csv")
+    for found in (
+        load(tmp_path / "train.csv", "kind", test=other).test,
+        load(tmp_path / "train.csv", "3", test=other).test,
+        load(tmp_path / "train.csv", "kind", validation=other).validation,
+    ):
+        assert found
+        assert (found.x.tolist(), found.y.tolist()) == ([[10, 20]], [1])
+    table(tmp_path, "kind,b,c\ny,20,10\n", "other.csv")
+    with pytest.raises(DataError, match=r"other.csv: no column 'a', which the training table has"):
+        load(tmp_path / "train.csv", "kind", test=other)
+    table(tmp_path, "10,20,y\n", "other.csv")  # without names: in order
+    assert load(tmp_path / "train.csv", "kind", test=other).test.x.tolist() == [[10, 20]]  # type: ignore[union-attr]
+    table(tmp_path, "a,b,c\n1,2,3\n4,5,6\n", "train.csv")
+    numbers = load(tmp_path / "train.csv", "b,a", True, test=table(tmp_path, "b,c,a\n7,8,9\n", "other.csv"))
+    assert numbers.test
+    assert (numbers.test.x.tolist(), numbers.test.y.tolist()) == ([[8]], [[7, 9]])
+
+
+def test_a_test_table_without_labels_is_left_aside_unless_asked_for(tmp_path: Path) -> None:
+    table(tmp_path, "label,a,b\n0,1,2\n1,3,4\n", "train.csv")
+    other = table(tmp_path, "a,b\n5,6\n", "test.csv")
+    found = load(tmp_path)
+    assert found.test is None
+    assert "test.csv has no labels and is left aside" in found.origin
+    with pytest.raises(DataError, match=r"test\.csv: 2 columns; the training table has 3, one of them labels"):
+        load(tmp_path, test=other)
+    assert load(tmp_path, test=0.5).test  # a share of the rows instead
 
 
 def test_one_set_is_cut_in_two(tmp_path: Path) -> None:
@@ -398,7 +435,21 @@ def test_cifar_10_that_cannot_be_is_refused(tmp_path: Path) -> None:
         load(tmp_path / "cut")
 
 
-def test_the_published_archive_is_asked_for_by_name() -> None:
-    assert cifar.URL.endswith("cifar-10-binary.tar.gz")
-    assert len(cifar.MD5) == 32
-    assert (ROOT / "README.md").read_text().count("cifar-10") >= 1
+def test_cifar_10_is_downloaded_and_another_file_in_its_place_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = (archive(tmp_path / "server", cifar_files(3)) / cifar.ARCHIVE).read_bytes()
+    handler = partial(http.server.SimpleHTTPRequestHandler, directory=str(tmp_path / "server"))
+    for name, value in (("FASTNN_DATA", "none"), ("FASTNN_CACHE_DIR", "cache"), ("XDG_CACHE_HOME", "cache")):
+        monkeypatch.setenv(name, str(tmp_path / value))
+    monkeypatch.chdir(tmp_path)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setattr(cifar, "URL", f"http://127.0.0.1:{server.server_port}/{cifar.ARCHIVE}")
+        with pytest.raises(RunError, match=r"MD5 .*but the published archive has .*Put cifar-10-binary"):
+            load_cifar10(seconds=2)
+        assert not [path for path in (tmp_path / "cache").rglob("*") if path.is_file()]
+        monkeypatch.setattr(cifar, "MD5", hashlib.md5(content).hexdigest())
+        assert len(load("cifar-10").train) == 15
+        server.shutdown()
+    assert len(load("cifar-10").train) == 15  # kept

@@ -143,9 +143,8 @@ def train(
     if resume and checkpoint is None:
         raise UsageError("--resume needs --checkpoint DIR, the folder of the run to go on with")
     numbers = settings.loss != "softmax"
-    dataset = datasets.load(data or begun.data or "auto", label, numbers, _share_or_place(test), display.telling(quiet))
-    if validation is not None:
-        dataset = datasets.with_validation(dataset, validation)
+    tell = display.telling(quiet)
+    dataset = datasets.load(data or begun.data or "auto", label, numbers, _share_or_place(test), validation, tell)
     if not quiet:
         note(f"data: {dataset.name}, {len(dataset.train):,} examples ({dataset.origin})")
     reporter = display.Reporter(settings.epochs, quiet)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from fastnn.cli import display
 from fastnn.cli.display import note, print_json, say
 from fastnn.cli.main import Terminated
-from fastnn.errors import DivergedError, RunError, printable
+from fastnn.errors import DivergedError, RunError, UsageError, printable
 
 if TYPE_CHECKING:
     from fastnn.checkpoint import Checkpoints
@@ -83,12 +83,9 @@ def run_training(dataset: Dataset, settings: Settings, reporter: display.Reporte
         checkpoints = None
         if outcome.checkpoint:
             stack.enter_context(only_here(outcome.checkpoint))
-            warn = lambda text: note(f"warning: {printable(text)}")  # noqa: E731
-            checkpoints = Checkpoints(outcome.checkpoint, outcome.checkpoint_every, warn)
+            checkpoints = Checkpoints(outcome.checkpoint, outcome.checkpoint_every, _warn)
         found = checkpoints.latest() if checkpoints else None
         if found and not outcome.resume:
-            from fastnn.errors import UsageError
-
             raise UsageError(
                 f"--checkpoint {printable(outcome.checkpoint)}: holds a run; go on with it by --resume, or name "
                 f"another folder"
@@ -101,6 +98,7 @@ def run_training(dataset: Dataset, settings: Settings, reporter: display.Reporte
                 note(f"going on after {run.state.epoch} epochs and {run.state.step:,} steps")
         elif outcome.resume and not outcome.quiet:
             note(f"no checkpoint in {printable(outcome.checkpoint)} yet; beginning anew")
+        run.fingerprint  # noqa: B018 - hashed now, so that nobody waits for it at a signal
         signals = Signals(run)
 
         def rest(run: Training) -> None:
@@ -122,6 +120,10 @@ def run_training(dataset: Dataset, settings: Settings, reporter: display.Reporte
                     note(f"stopped after {run.state.epoch} epochs; the same command with --resume goes on from there")
                 _save_what_is_there(run, outcome.out, "interrupted;")
             raise
+
+
+def _warn(text: str) -> None:
+    note(f"warning: {printable(text)}")
 
 
 def _save_what_is_there(run: Training, out: Path, why: str) -> None:
@@ -162,7 +164,7 @@ def _train(run: Training, reporter: display.Reporter, outcome: Outcome, checkpoi
         )
         return
     watch, epochs = run.state.watch, len(run.history)
-    if epochs < run.settings.epochs:
+    if epochs < run.settings.epochs and not outcome.quiet:
         note(f"stopped early: no better validation loss in {watch.since} epochs")
     sizes, data = "-".join(map(str, run.network.sizes)), run.dataset.name
     if result and result.accuracy is not None:

@@ -32,7 +32,6 @@ __all__ = [
     "read_idx",
     "relabelled",
     "status",
-    "with_validation",
 ]
 
 _PATIENCE = 5.0  # seconds that `auto` waits for a download before it draws digits instead
@@ -92,6 +91,7 @@ def load(
     label: str | None = None,
     numbers: bool = False,
     test: float | str | Path | None = None,
+    validation: str | Path | None = None,
     tell: Tell | None = None,
 ) -> Dataset:
     """Load a data set, recognised by looking at it.
@@ -110,6 +110,8 @@ def load(
         Whether labels are numbers to be predicted instead of classes.
     test : float, str or Path, optional
         Where there are no test examples: the share to keep for testing, or the place of some.
+    validation : str or Path, optional
+        The place of examples to watch the training on: its test set, or all of it.
     tell : callable, optional
         Told (what, done, of how much) while files are read.
 
@@ -126,24 +128,54 @@ def load(
     RunError
         When a named set is not on this machine and can't be downloaded.
     """
-    place = test if isinstance(test, str | Path) else None
-    if str(data) in SOURCES:
-        if label is not None:
-            raise UsageError(f"--label {printable(label)!r}: {printable(data)} is no table")
-        return _with_test(SOURCES[str(data)].load(), test)
-    path = Path(data).expanduser()
-    if path.is_file() and is_table(path):
-        other = Path(place) if place is not None else None
-        return _with_test(load_table(path, label, numbers, other, tell), None if other else test)
-    if label is not None and not (path / "train.csv").is_file():
+    table, beside = _table_of(data)
+    second = {"test": _as_table(test), "validation": _as_table(validation)} if table else {}
+    if table:
+        found = None if isinstance(test, str | Path) else beside
+        dataset = load_table(
+            table, label, numbers, second["test"] or found, second["validation"], tell, test_found=found is not None
+        )
+    elif label is not None:
         raise UsageError(f"--label {printable(label)!r}: {printable(data)} is no table")
+    else:
+        dataset = SOURCES[str(data)].load() if str(data) in SOURCES else _load_place(data, numbers, tell)
+    if validation is not None and not second.get("validation"):
+        dataset = replace(dataset, validation=_split_of(dataset, validation, "--validation"))
+    if isinstance(test, str | Path):
+        return dataset if second.get("test") else replace(dataset, test=_split_of(dataset, test, "--test"))
+    return _with_test(dataset, test)
+
+
+def _table_of(data: str | Path) -> tuple[Path | None, Path | None]:
+    """The table that `data` means, and one of test examples that lies beside it in a folder."""
+    path = Path(data).expanduser()
+    if str(data) in SOURCES or not path.exists():
+        return None, None
+    if path.is_file() and is_table(path):
+        return path, None
+    if not is_npy_folder(path) and not any(find_file(path, name) for name in FILES):
+        for ending in (".csv", ".csv.gz"):
+            train, test = path / f"train{ending}", path / f"test{ending}"
+            if train.is_file():
+                return train, test if test.is_file() else None
+    return None, None
+
+
+def _as_table(place: float | str | Path | None) -> Path | None:
+    """The table that `place` names, if it does."""
+    path = Path(place).expanduser() if isinstance(place, str | Path) and str(place) not in SOURCES else None
+    return path if path and path.is_file() and is_table(path) else None
+
+
+def _load_place(data: str | Path, numbers: bool, tell: Tell | None) -> Dataset:
+    """Files that are no table, by what lies in them."""
+    path = Path(data).expanduser()
     if path.is_file():
         with path.open("rb") as file:
-            start = file.read(4)
-        if start == b"PK\x03\x04":
-            return _with_test(load_npz(path, numbers), test)
+            if file.read(4) == b"PK\x03\x04":
+                return load_npz(path, numbers)
     if path.is_dir():
-        return _with_test(_load_folder(path, label, numbers, tell), test)
+        return _load_folder(path, tell)
     if path.exists():
         raise DataError(
             f"{printable(path)}: not a data set. Expected a .csv table, an .npz archive, or a folder of IDX files, "
@@ -154,16 +186,12 @@ def load(
     )
 
 
-def _load_folder(path: Path, label: str | None, numbers: bool, tell: Tell | None) -> Dataset:
-    """A folder, by what lies in it."""
+def _load_folder(path: Path, tell: Tell | None) -> Dataset:
+    """A folder without a table, by what lies in it."""
     if is_npy_folder(path):
         return load_npy(path)
     if any(find_file(path, name) for name in FILES):
         return load_folder(path)
-    for ending in (".csv", ".csv.gz"):
-        train, test = path / f"train{ending}", path / f"test{ending}"
-        if train.is_file():
-            return load_table(train, label, numbers, test if test.is_file() else None, tell)
     if cifar.holds_cifar(path):
         return cifar.load_cifar(path)
     if is_picture_folder(path):
@@ -175,28 +203,15 @@ def _load_folder(path: Path, label: str | None, numbers: bool, tell: Tell | None
     )
 
 
-def _with_test(dataset: Dataset, test: float | str | Path | None) -> Dataset:
-    """The data set with test examples: its own, or a share of the training examples, or those of another place."""
-    if test is None or (isinstance(test, float | int) and (dataset.test or not test)):
+def _with_test(dataset: Dataset, share: float | None) -> Dataset:
+    """The data set with test examples: its own, or a share of the training examples."""
+    if share is None or dataset.test or not share:
         return dataset
-    if isinstance(test, str | Path):
-        return replace(dataset, test=_split_of(dataset, test, "--test"))
-    if not 0 < test < 1:
-        raise UsageError(f"--test {test}: expected a share from 0 to 1, or a file")
-    train, held = stratified(dataset.train, test, 0)
+    if not 0 < share < 1:
+        raise UsageError(f"--test {share}: expected a share from 0 to 1, or a file")
+    train, held = stratified(dataset.train, share, 0)
     origin = f"{dataset.origin}; {len(held):,} kept for testing"
     return replace(dataset, train=train, test=held, origin=origin)
-
-
-def with_validation(dataset: Dataset, place: str | Path) -> Dataset:
-    """The data set, watched on the examples of another one of the same kind: its test set, or all of it.
-
-    Raises
-    ------
-    DataError
-        When its examples or classes are not of the same kind.
-    """
-    return replace(dataset, validation=_split_of(dataset, place, "--validation"))
 
 
 def _split_of(dataset: Dataset, place: str | Path, option: str) -> Split:

@@ -12,6 +12,7 @@ import numpy as np
 from fastnn.datasets.base import Dataset, Split, checked_split
 from fastnn.datasets.tables import Tell, natural
 from fastnn.errors import DataError, ImageError, printable
+from fastnn.kernels.host import available_threads
 
 _PARTS = (("train", "test"), ("training", "testing"), ("train", "val"), ("train", "valid"))
 _MOST_PICTURES = 2_000_000
@@ -104,7 +105,7 @@ def _read(
         except ImageError as error:
             bad.append(str(error))
 
-    with ThreadPoolExecutor(max(1, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2)) as pool:
+    with ThreadPoolExecutor(available_threads()) as pool:
         for done, _ in enumerate(pool.map(one, range(len(paths)), chunksize=64), 1):
             if tell and done % 256 == 0:
                 tell(printable(folder.name), done, len(paths))

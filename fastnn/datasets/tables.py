@@ -30,6 +30,10 @@ _LINE = 2**24  # bytes of one line, at most
 _NUMPYS = re.compile(r"could not convert string '(.*)' to \w+ at row (\d+), column (\d+)", re.DOTALL)
 
 
+class _UnlabelledError(DataError):
+    """A second table that lacks the labels and nothing else."""
+
+
 @dataclass(frozen=True)
 class Form:
     """How a table is written.
@@ -63,7 +67,14 @@ def is_table(path: Path) -> bool:
 
 
 def load_table(
-    path: Path, label: str | None = None, numbers: bool = False, test: Path | None = None, tell: Tell | None = None
+    path: Path,
+    label: str | None = None,
+    numbers: bool = False,
+    test: Path | None = None,
+    validation: Path | None = None,
+    tell: Tell | None = None,
+    *,
+    test_found: bool = False,
 ) -> Dataset:
     """Load a table of numbers with a label in each row.
 
@@ -75,10 +86,12 @@ def load_table(
         one called so, or the only one of text, or the first of 785, or the last.
     numbers : bool
         Whether labels are numbers to be predicted, not names of classes.
-    test : Path, optional
-        A table of the same form with the test examples.
+    test, validation : Path, optional
+        Tables of the same columns: by their names, in any order, where both have names.
     tell : callable, optional
         Told how far it is.
+    test_found : bool
+        Whether `test` only happened to lie there; without labels, as Kaggle's, it is then left aside.
 
     Raises
     ------
@@ -86,25 +99,33 @@ def load_table(
         Saying the line and column of what is wrong.
     """
     form, x, y = _read(path, label, numbers, tell)
-    held = None
-    if test is not None:
-        _, test_x, test_y = _read(test, label, numbers, tell, form)
-        held = test_x, test_y
     shape, x = _picture(form, x)
     name, origin = path.name.partition(".")[0], f"{path}, {form.why}"
     if numbers:
-        train = checked_targets(x, y, printable(path.name))
-        outputs = tuple(form.header[c] if form.header else str(i) for i, c in enumerate(form.labels))
-        found: Split | None = None
-        if held:
-            found = checked_targets(_like(held[0], x), held[1], printable(test.name))  # type: ignore[union-attr]
-        return Dataset(name, train, found, outputs, shape, origin, table=shape is None)
-    classes = class_names(y, printable(path.name))
-    train = checked_split(x, _indices(y, classes, path, form), len(classes), printable(path.name))
-    found = None
-    if held and test:
-        found = checked_split(_like(held[0], x), _indices(held[1], classes, test, form), len(classes), test.name)
-    return Dataset(name, train, found, classes, shape, origin, table=shape is None)
+        classes = tuple(form.header[c] if form.header else str(i) for i, c in enumerate(form.labels))
+    else:
+        classes = class_names(y, printable(path.name))
+
+    def split(x: np.ndarray, y: np.ndarray, source: str) -> Split:
+        if numbers:
+            return checked_targets(x, y, source)
+        return checked_split(x, _indices(y, classes, source), len(classes), source)
+
+    def other(place: Path | None, may_lack_labels: bool = False) -> Split | None:
+        nonlocal origin
+        if place is None:
+            return None
+        try:
+            _, other_x, other_y = _read(place, label, numbers, tell, form)
+        except _UnlabelledError:
+            if not may_lack_labels:
+                raise
+            origin += f"; {printable(place.name)} has no labels and is left aside"
+            return None
+        return split(_like(other_x, x), other_y, printable(place.name))
+
+    train, held, watched = split(x, y, printable(path.name)), other(test, test_found), other(validation)
+    return Dataset(name, train, held, classes, shape, origin, watched, table=shape is None)
 
 
 def class_names(labels: np.ndarray, source: str) -> tuple[str, ...]:
@@ -132,14 +153,14 @@ def natural(text: str) -> list[tuple[int, float, str]]:
     return [(1, float(part), "") if i % 2 else (0, 0.0, part) for i, part in enumerate(parts)]
 
 
-def _indices(labels: np.ndarray, classes: tuple[str, ...], path: Path, form: Form) -> np.ndarray:
+def _indices(labels: np.ndarray, classes: tuple[str, ...], source: str) -> np.ndarray:
     known = {name: index for index, name in enumerate(classes)}
     unique, inverse = np.unique(labels, return_inverse=True)
     strange = [str(name) for name in unique if str(name) not in known]
     if strange:
         row = int(np.flatnonzero(labels == strange[0])[0]) + 1
         raise DataError(
-            f"{printable(path.name)}: label {printable(strange[0], 40)} in row {row}; the training table has "
+            f"{source}: label {printable(strange[0], 40)} in row {row}; the training table has "
             f"{printable(', '.join(classes[:10]), 80)}"
         )
     return np.array([known[str(name)] for name in unique], np.int32)[inverse]
@@ -198,7 +219,7 @@ def _count_lines(file: BinaryIO, shown: str) -> tuple[int, int]:
 
 
 def _pieces(file: BinaryIO, shown: str) -> Iterator[tuple[int, list[str], int]]:
-    """Number of the first line, some lines, and how many bytes they were; no empty lines but as None would be."""
+    """Number of the first line, some whole lines, and how many bytes they were."""
     number, rest, first = 1, b"", True
     while True:
         part = file.read(_PIECE)
@@ -247,16 +268,16 @@ def _parse(
         if not lines:
             continue
         if x is None:
-            own = form_of(lines[:50], label, numbers, shown)
-            if form is not None and own.columns != form.columns:
-                raise DataError(f"{shown}: {own.columns} columns; the training table has {form.columns}")
-            form = own if form is None else Form(own.delimiter, own.header, own.columns, form.labels, form.why)
-            features = [c for c in range(form.columns) if c not in form.labels]
+            if form is None:
+                form = form_of(lines[:50], label, numbers, shown)
+                features = [c for c in range(form.columns) if c not in form.labels]
+            else:
+                form, features = _form_like(form, lines[:50], shown)
             if not features:
                 raise DataError(f"{shown}: one column only; expected a label and features in each row")
-            rows = min(rows - bool(own.header), size // max(1, 2 * form.columns - 1) + 1)  # a number and a mark each
+            rows = min(rows - bool(form.header), size // max(1, 2 * form.columns - 1) + 1)  # a number and a mark each
             x = np.empty((rows, len(features)), np.float32)
-            if own.header:
+            if form.header:
                 lines, at = lines[1:], at[1:]
         assert form is not None
         if lines:
@@ -334,6 +355,18 @@ def _is_number(text: str) -> bool:
 
 def form_of(lines: Sequence[str], label: str | None, numbers: bool, shown: str) -> Form:
     """How a table is written, from its first lines."""
+    delimiter, header, rows = _first_rows(lines, shown)
+    columns = len(rows[0])
+    sample = [row for row in rows[bool(header) :] if len(row) == columns]
+    worded = [c for c in range(columns) if any(not _is_number(row[c]) for row in sample)]
+    labels, why = _label_columns(header, columns, label, worded, shown)
+    if len(labels) > 1 and not numbers:
+        raise DataError(f"{shown}: --label names {len(labels)} columns: that needs a loss of numbers, --loss squared")
+    return Form(delimiter, header, columns, labels, why)
+
+
+def _first_rows(lines: Sequence[str], shown: str) -> tuple[str, tuple[str, ...], list[list[str]]]:
+    """The mark between columns, their names where they have some, and the first rows."""
     delimiter = max(",;\t", key=lambda mark: (lines[0].count(mark), mark == ","))
     rows = list(csv.reader(lines, delimiter=delimiter))
     first = [field.strip() for field in rows[0]]
@@ -345,12 +378,34 @@ def form_of(lines: Sequence[str], label: str | None, numbers: bool, shown: str) 
     if header and len(set(header)) != len(header):
         twice = next(name for name in header if header.count(name) > 1)
         raise DataError(f"{shown}: two columns are called {printable(twice, 40)!r}")
-    sample = [row for row in rows[bool(header) :] if len(row) == len(first)]
-    worded = [c for c in range(len(first)) if any(not _is_number(row[c]) for row in sample)]
-    labels, why = _label_columns(header, len(first), label, worded, shown)
-    if len(labels) > 1 and not numbers:
-        raise DataError(f"{shown}: --label names {len(labels)} columns: that needs a loss of numbers, --loss squared")
-    return Form(delimiter, header, len(first), labels, why)
+    return delimiter, header, rows
+
+
+def _form_like(form: Form, lines: Sequence[str], shown: str) -> tuple[Form, list[int]]:
+    """The form of a second table, and which of its columns are the features of the first, in that order.
+
+    Raises
+    ------
+    _UnlabelledError
+        When nothing but the label is missing.
+    DataError
+        When columns are missing, or there are others.
+    """
+    delimiter, header, rows = _first_rows(lines, shown)
+    columns, features = len(rows[0]), [c for c in range(form.columns) if c not in form.labels]
+    labels = [form.header[c] for c in form.labels] if form.header else []
+    if columns == len(features) and not set(labels) & set(header):
+        raise _UnlabelledError(f"{shown}: {columns} columns; the training table has {form.columns}, one of them labels")
+    if columns != form.columns:
+        raise DataError(f"{shown}: {columns} columns; the training table has {form.columns}")
+    if not (header and form.header):
+        return Form(delimiter, header, columns, form.labels, form.why), features
+    lacking = [name for name in form.header if name not in header]
+    if lacking:
+        raise DataError(f"{shown}: no column {printable(lacking[0], 40)!r}, which the training table has")
+    places = [header.index(name) for name in form.header]
+    own = Form(delimiter, header, columns, tuple(places[c] for c in form.labels), form.why)
+    return own, [places[c] for c in features]
 
 
 def _is_header(texts: list[bool], below: Sequence[str] | None) -> bool:

@@ -6,7 +6,7 @@ import json
 import math
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -39,7 +39,6 @@ class Raw:
     tensors: dict[str, np.ndarray]
     description: dict[str, Any] | None = None
     sha256: str | None = None
-    notes: list[str] = field(default_factory=list)
 
 
 def strict_json(text: str) -> dict[str, Any]:

@@ -33,6 +33,7 @@ class Change(NamedTuple):
     shear: float  # columns a row
     elastic: float  # what the smooth field is multiplied by
     pen: float  # share of one pixel's dilation or erosion
+    mirror: float  # share of pictures that are mirrored left to right
     pixel_noise: float  # standard deviation, as a share of full ink
     input_noise: float  # the same of any feature, in units of the scaled feature
     dropout: float  # share of features
@@ -61,7 +62,7 @@ def change_of(height: int, width: int, seed: int, sigma: float, **ranges: float)
     **ranges
         Any of the fields from `shift` to `dropout`.
     """
-    names = Change._fields[2:11]
+    names = Change._fields[2:12]
     rows, columns = gaussian(height, sigma), gaussian(width, sigma)
     panel = SHAPE.panel_width(4)
     return Change(
@@ -143,6 +144,7 @@ def find_places(change, key, canvas):
     h, w = change.height, change.width
     angle, slant = change.rotation * symmetric(key, 0), change.shear * symmetric(key, 1)
     wide, high = 1 + change.scaling * symmetric(key, 2), 1 + change.scaling * symmetric(key, 3)
+    wide = -wide if symmetric(key, 7) < 2 * change.mirror - 1 else wide
     down, right = change.shift * symmetric(key, 4), change.shift * symmetric(key, 5)
     sine, cosine = math.sin(angle), math.cos(angle)
     # forward: (row, column) · scale, then column += slant · row, then turned; here its inverse
@@ -202,20 +204,20 @@ def press(change, key, canvas):
             out[c] = here[c] + share * ((brightest if thick else darkest) - here[c])
 
 
-def put(out, row, column, value, full):
+def put(out, row, column, value):
     """out[row, column] = value, as a whole number of 0 to 255 where that is what examples are."""
 
 
 @by_type(put)
-def _(out, row, column, value, full):
+def _(out, row, column, value):
     if isinstance(out.dtype, types.Integer):
 
-        def whole(out, row, column, value, full):
+        def whole(out, row, column, value):
             out[row, column] = np.uint8(min(max(value, np.float32(0)), np.float32(255)) + np.float32(0.5))
 
         return whole
 
-    def plain(out, row, column, value, full):
+    def plain(out, row, column, value):
         out[row, column] = value
 
     return plain
@@ -225,9 +227,8 @@ def _(out, row, column, value, full):
 def change_picture(change, data, row, key, canvas, out, at):
     """out[at] = row `row` of the data as a picture, changed as `key` names it."""
     h, w = change.height, change.width
-    full = 1 / data.scale
     find_places(change, key, canvas)
-    noise = np.float32(change.pixel_noise * full)
+    noise = np.float32(change.pixel_noise / data.scale)
     for channel in range(out.shape[1] // (h * w)):
         first = channel * h * w
         canvas.picture[:] = 0
@@ -246,7 +247,7 @@ def change_picture(change, data, row, key, canvas, out, at):
                     drawn[r + _BORDER, c + _BORDER] += noise * bell(key + np.uint32(2), first + r * w + c)
         for r in range(h):
             for c in range(w):
-                put(out, at, first + r * w + c, drawn[r + _BORDER, c + _BORDER], full)
+                put(out, at, first + r * w + c, drawn[r + _BORDER, c + _BORDER])
 
 
 @jit

@@ -34,7 +34,7 @@ from fastnn.kernels.workers import share, wait
 
 
 def bend(net, work, layer, at, rows, own):
-    """The activation of a hidden layer, where it is not fused into the product; at: (epoch, first row, side)."""
+    """The activation of a hidden layer where it is not fused into the product; at: epoch, first row, side, memory."""
 
 
 @by_type(bend)
