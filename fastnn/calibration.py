@@ -92,7 +92,36 @@ def calibration_error(p: np.ndarray, y: np.ndarray, bins: int = BINS) -> float:
     y : ndarray (N,)
         Labels.
     """
+    return reliability(p, y, bins).error
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """How often answers of each confidence are right, in equal bins from 0 to 1.
+
+    Attributes
+    ----------
+    counts : ndarray (bins,)
+        Answers.
+    confidence, accuracy : ndarray (bins,)
+        Their means; 0 where there are none.
+    """
+
+    counts: np.ndarray
+    confidence: np.ndarray
+    accuracy: np.ndarray
+
+    @property
+    def error(self) -> float:
+        """Mean of |accuracy − confidence|, weighted by the answers (Naeini et al. 2015)."""
+        gaps = np.abs(self.accuracy - self.confidence)
+        return float((self.counts * gaps).sum() / max(1, self.counts.sum()))
+
+
+def reliability(p: np.ndarray, y: np.ndarray, bins: int = BINS) -> Reliability:
+    """Probabilities (N, C) against labels (N,), bin by bin."""
     confidence, right = p.max(axis=1), p.argmax(axis=1) == y
     place = np.minimum((confidence * bins).astype(int), bins - 1)
-    gaps = np.bincount(place, right, bins) - np.bincount(place, confidence, bins)
-    return float(np.abs(gaps).sum() / len(y))
+    counts = np.bincount(place, minlength=bins)
+    some = np.maximum(counts, 1)
+    return Reliability(counts, np.bincount(place, confidence, bins) / some, np.bincount(place, right, bins) / some)

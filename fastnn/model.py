@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,8 @@ from fastnn.network import Network
 
 if TYPE_CHECKING:
     from fastnn.datasets.base import Dataset
+    from fastnn.images import Prepared
+    from fastnn.images.ink import Trace
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,8 @@ class Prediction:
         What a person should know: the picture is blank, or tiny.
     verdict : {"sure", "unsure", "nothing"}
         Whether the answer is to be believed: unsure below the fitted threshold, nothing for a blank picture.
+    box : tuple of float, optional
+        (left, top, right, bottom) of the ink, in shares (0 to 1) of the picture's width and height.
     """
 
     label: str
@@ -45,6 +49,7 @@ class Prediction:
     image: str
     warning: str | None = None
     verdict: str = "sure"
+    box: tuple[float, float, float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -187,29 +192,54 @@ class Model:
             paths = [paths]
         return [self.predict_image(path) for path in images.find_images(Path(p) for p in paths)]
 
-    def predict_image(self, path: str | Path) -> Prediction:
-        """Read one picture file and say what it shows."""
+    def predict_image(self, path: str | Path, trace: Trace | None = None) -> Prediction:
+        """Read one picture file and say what it shows.
+
+        Parameters
+        ----------
+        path : str or Path
+        trace : callable, optional
+            Shown each step on the way to what the network sees: its name, and the picture, 0 to 1.
+        """
         from fastnn import images
 
-        recipe = self.metadata.get("preprocessing", {}).get("recipe", "mnist")
-        if recipe not in images.RECIPES or self.network.sizes[0] != images.SIDE**2:
+        prepared = self._recipe()(images.read(Path(path)), trace)
+        return self._answers([prepared], str(path))[0]
+
+    def predict_digits(self, path: str | Path) -> list[list[Prediction]]:
+        """Every digit of one picture: lines from top to bottom, the digits of each from left to right."""
+        from fastnn import images
+
+        if self._recipe() is not images.prepare_digit:
+            raise DataError("several things in one picture are told apart for digits only; this model knows others")
+        lines = images.prepare_digits(images.read(Path(path)))
+        answers = iter(self._answers([prepared for line in lines for prepared in line], str(path)))
+        return [[next(answers) for _ in line] for line in lines]
+
+    def _recipe(self) -> Callable[..., Prepared]:
+        """How pictures are prepared for this model."""
+        from fastnn import images
+
+        name = self.metadata.get("preprocessing", {}).get("recipe", "mnist")
+        if name not in images.RECIPES or self.network.sizes[0] != images.SIDE**2:
             raise DataError(
-                f"this model takes {self.network.sizes[0]} features prepared as {printable(recipe, 40)!r}; "
+                f"this model takes {self.network.sizes[0]} features prepared as {printable(name, 40)!r}; "
                 f"pictures need a model of {images.SIDE**2} trained on pictures"
             )
-        prepared = images.RECIPES[recipe](images.read(Path(path)))
-        probabilities = self.predict_proba(prepared.pixels.reshape(1, -1), engine="numpy")[0]
-        best = int(probabilities.argmax())
-        confidence = float(probabilities[best])
-        verdict = "nothing" if not prepared.pixels.any() else "unsure" if confidence < self.unsure_below else "sure"
-        return Prediction(
-            self.classes[best],
-            confidence,
-            dict(zip(self.classes, map(float, probabilities), strict=True)),
-            str(path),
-            prepared.warning,
-            verdict,
-        )
+        return images.RECIPES[name]
+
+    def _answers(self, prepared: Sequence[Prepared], image: str) -> list[Prediction]:
+        if not prepared:
+            return []
+        pixels = np.stack([one.pixels.reshape(-1) for one in prepared])
+        found = []
+        for one, probabilities in zip(prepared, self.predict_proba(pixels, engine="numpy"), strict=True):
+            best = int(probabilities.argmax())
+            confidence = float(probabilities[best])
+            verdict = "nothing" if not one.pixels.any() else "unsure" if confidence < self.unsure_below else "sure"
+            each = dict(zip(self.classes, map(float, probabilities), strict=True))
+            found.append(Prediction(self.classes[best], confidence, each, image, one.warning, verdict, one.box))
+        return found
 
     def evaluate(self, split: Split, engine: str = "kernels", threads: int | None = None) -> Evaluation:
         """Loss, accuracy and confusion on a split of a data set.

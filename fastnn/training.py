@@ -46,6 +46,7 @@ from fastnn.stopping import Watch
 
 _CALL_SECONDS = 0.05  # half of what Ctrl-C may wait, for steps that take longer than the last ones
 _FIRST_CALL_FLOPS = 5e8  # before any step is timed
+_MOST_POINTS = 400  # of a curve in a model file
 _FLOPS_A_THREAD = 0.9e6  # of a step; below this a second thread costs more than it saves (bench/README.md)
 
 
@@ -389,7 +390,10 @@ class Training:
             },
             # threads change neither the weights nor, then, what describes them
             "training": {k: v for k, v in asdict(self.settings).items() if k != "threads"},
-            "history": {"epochs": len(self.history), "loss": last and last.loss, "accuracy": last and last.accuracy},
+            "history": {
+                **{"epochs": len(self.history), "loss": last and last.loss, "accuracy": last and last.accuracy},
+                "curves": curves(self.history),
+            },
             "data": {
                 "name": self.dataset.name,
                 "examples": len(self.train_split),
@@ -431,6 +435,20 @@ class Training:
     def close(self) -> None:
         """Let the threads go; the run can't go on after."""
         self._workers.close()
+
+
+def curves(history: Sequence[Epoch]) -> dict[str, list[Any]]:
+    """What changes from epoch to epoch, as columns for a model file: at most 400 epochs, evenly taken, ends included.
+
+    Seconds are left out, so that the same run gives the same file.
+    """
+    places = np.unique(np.linspace(0, len(history) - 1, min(len(history), _MOST_POINTS)).round().astype(int))
+    rows = [history[at] for at in places] if history else []
+    found: dict[str, list[Any]] = {"epoch": [row.epoch for row in rows]}
+    for name in ("loss", "accuracy", "learning_rate", "validation_loss", "validation_accuracy"):
+        if rows and getattr(rows[0], name) is not None:
+            found[name] = [float(f"{getattr(row, name):.6g}") for row in rows]
+    return found
 
 
 def _splits(dataset: Dataset, settings: Settings) -> tuple[Split, Split | None]:

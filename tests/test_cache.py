@@ -209,6 +209,7 @@ for more in kinds:
 """
 
 
+@pytest.mark.long
 def test_what_was_just_compiled_gives_the_same_bits_as_what_was_kept(tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "FASTNN_CACHE_DIR": str(tmp_path / "cache")}
     command = [sys.executable, "-c", COLD_AND_KEPT]

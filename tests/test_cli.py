@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ROOT, clean_error, fastnn
+from conftest import ROOT, clean_error, fastnn, make_dataset
 from typer.testing import CliRunner
 
 from fastnn import load
@@ -24,10 +24,23 @@ from fastnn.model import Model
 from fastnn.settings import Settings
 
 SAMPLE = ROOT / "data" / "samples" / "3.png"
-COMMANDS = ("train", "predict", "evaluate", "gradcheck", "convert", "show", "data", "doctor", "bench", "warmup")
+COMMANDS = (
+    "train",
+    "predict",
+    "evaluate",
+    "gradcheck",
+    "convert",
+    "show",
+    "data",
+    "doctor",
+    "bench",
+    "warmup",
+    "report",
+)
+PLOTS = ("history", "confusion", "predictions", "confidence", "calibration", "weights")
 
 
-@pytest.mark.parametrize("command", ["", *COMMANDS])
+@pytest.mark.parametrize("command", ["", "plot", *COMMANDS, *(f"plot {name}" for name in PLOTS)])
 def test_help(command: str) -> None:
     found = CliRunner().invoke(app, [*command.split(), "--help"])
     assert found.exit_code == 0
@@ -38,6 +51,7 @@ def test_every_option_of_a_setting_reaches_it(monkeypatch: pytest.MonkeyPatch) -
     """Each with a value that is not its default, through the command itself."""
     reached: dict[str, Any] = {}
     monkeypatch.setattr("fastnn.cli.app.run_training", lambda data, settings, *rest: reached.update(asdict(settings)))
+    monkeypatch.setattr("fastnn.datasets.load", lambda *asked: make_dataset(30, 4, 2))
     runner, plain = CliRunner(), asdict(Settings())
     for item in fields(Settings):
         option, allowed = item.metadata["option"].split(",")[0].split("/"), item.metadata["allowed"]
@@ -76,8 +90,8 @@ def test_an_answer_below_the_threshold_is_called_unsure(
 
 def test_every_documented_option_is_in_help_and_every_option_in_help_is_documented() -> None:
     readme = (ROOT / "README.md").read_text()
-    for command in COMMANDS:
-        text = CliRunner().invoke(app, [command, "--help"], env={"COLUMNS": "200", "NO_COLOR": "1"}).output
+    for command in (*COMMANDS, *(f"plot {name}" for name in PLOTS)):
+        text = CliRunner().invoke(app, [*command.split(), "--help"], env={"COLUMNS": "200", "NO_COLOR": "1"}).output
         for option in set(re.findall(r"--[a-z][a-z-]+", text)) - {"--help"}:
             assert option in readme, f"{command} {option} is not in the README"
     for line in re.findall(r"^\| `fastnn (\w+)[^|]*\|([^|]*)\|", readme, re.MULTILINE):

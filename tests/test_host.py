@@ -80,7 +80,7 @@ def test_lanes_choose_a_tile(lanes: str, shape: tuple[int, int, int], monkeypatc
 @pytest.mark.parametrize(
     ("lanes", "tile"),
     [
-        ("8", ""),
+        pytest.param("8", "", marks=pytest.mark.long),
         pytest.param("4", "", marks=pytest.mark.long),
         pytest.param("16", "4x3", marks=pytest.mark.long),
     ],

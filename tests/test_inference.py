@@ -40,9 +40,15 @@ def test_the_engines_agree_for_any_network(sizes: tuple[int, ...], dtype: str) -
     np.testing.assert_allclose(fast, slow, rtol=0, atol=1e-12)
 
 
+@pytest.fixture(scope="module")
+def small_model() -> Model:
+    network = Network.mlp(784, (300, 100), 10)
+    return Model(network, network.initial_parameters(1, "glorot"))
+
+
 @pytest.mark.parametrize("engine", ["numpy", "kernels"])
-def test_a_row_has_the_same_bits_in_any_batch(engine: str, digits: np.ndarray) -> None:
-    model = load()
+def test_a_row_has_the_same_bits_in_any_batch(engine: str, digits: np.ndarray, small_model: Model) -> None:
+    model = small_model
     whole = model.predict_proba(digits, engine=engine)
     for first, last in ((0, 1), (5, 6), (3, 136), (100, 700), (699, 700)):
         assert (model.predict_proba(digits[first:last], engine=engine) == whole[first:last]).all()
@@ -50,14 +56,14 @@ def test_a_row_has_the_same_bits_in_any_batch(engine: str, digits: np.ndarray) -
     assert (backwards[::-1] == whole).all()
 
 
-def test_threads_do_not_change_predictions(digits: np.ndarray) -> None:
-    model = load()
+def test_threads_do_not_change_predictions(digits: np.ndarray, small_model: Model) -> None:
+    model = small_model
     found = [model.predict_proba(digits, "kernels", threads) for threads in (1, 2, 3, 7)]
     assert all((f == found[0]).all() for f in found)
 
 
-def test_pictures_and_empty_batches(digits: np.ndarray) -> None:
-    model = load()
+def test_pictures_and_empty_batches(digits: np.ndarray, small_model: Model) -> None:
+    model = small_model
     assert (model.predict(digits.reshape(-1, 28, 28)) == model.predict(digits)).all()
     assert (model.predict(digits[:50] / 255) == model.predict(digits[:50])).all()
     assert model.predict_proba(np.zeros((0, 784), np.uint8)).shape == (0, 10)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,7 +10,17 @@ import typer
 
 from fastnn.cli import display
 from fastnn.cli.display import note, print_json, say
-from fastnn.cli.options import hidden_from, settings_from, with_settings
+from fastnn.cli.options import (
+    DATA_HELP,
+    DataOption,
+    LabelOption,
+    WeightsOption,
+    check_out,
+    hidden_from,
+    settings_from,
+    with_settings,
+)
+from fastnn.cli.plotting import SplitName, plot, report
 from fastnn.cli.running import Outcome, run_training
 from fastnn.errors import FastnnError, QualityError, RunError, UsageError, printable
 
@@ -24,30 +32,13 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.add_typer(plot, name="plot")
 
 DEFAULT_OUT = Path("model.safetensors")
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, one object a line, and nothing else on stdout.")]
-DATA_HELP = (
-    "auto, mnist, fashion-mnist, cifar-10, strokes; or a .csv or .npz file; or a folder: of IDX or .npy files, "
-    "train.csv, or one folder of pictures a class."
-)
-DataOption = Annotated[str, typer.Option("--data", help=DATA_HELP)]
-LabelOption = Annotated[
-    str | None, typer.Option("--label", help="Column of labels of a table, by name or number; several for numbers.")
-]
-WeightsOption = Annotated[
-    Path | None, typer.Option("--weights", "-w", help="Model file; the shipped MNIST model by default.")
-]
 ThreadsOption = Annotated[
     int | None, typer.Option("--threads", "-t", help="Threads; the fastest number by default. Never changes results.")
 ]
-
-
-class SplitName(StrEnum):
-    """Which part of a data set."""
-
-    test = "test"
-    train = "train"
 
 
 def _version(value: bool) -> None:
@@ -80,16 +71,6 @@ def _check_threads(threads: int | None) -> None:
     from fastnn.settings import Settings
 
     Settings(threads=threads)
-
-
-def _check_out(path: Path, option: str = "--out") -> None:
-    """A result that can't be written is better known before training than after."""
-    if path.is_dir():
-        raise UsageError(f"{option} {printable(path)}: this is a folder; name a file in it")
-    if not path.parent.is_dir():
-        raise UsageError(f"{option} {printable(path)}: there is no folder {printable(path.parent)}")
-    if not os.access(path.parent, os.W_OK):
-        raise RunError(f"{option} {printable(path)}: the folder {printable(path.parent)} can't be written")
 
 
 @app.command()
@@ -137,7 +118,7 @@ def train(
         own = configuration.read(config, begun.settings)
         begun = configuration.Configuration(own.settings, own.data or begun.data)
     settings, validation = settings_from(options, begun.settings)
-    _check_out(out)
+    check_out(out)
     if not (checkpoint_every >= 0):
         raise UsageError(f"--checkpoint-every {checkpoint_every}: expected seconds, at least 0")
     if resume and checkpoint is None:
@@ -158,36 +139,41 @@ def predict(
     ],
     weights: WeightsOption = None,
     top: Annotated[int | None, typer.Option(help="Show only the N most probable classes, for every picture.")] = None,
+    many: Annotated[bool, typer.Option("--many", "-m", help="Read every digit of a picture, line by line.")] = False,
+    annotate: Annotated[
+        Path | None, typer.Option("--annotate", help="Write the picture with boxes around what was read, as PNG.")
+    ] = None,
+    explain: Annotated[
+        Path | None, typer.Option("--explain", help="Write the steps from the picture to what the network saw, as PNG.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Say which digit a picture shows, and how sure that is."""
+    from fastnn.cli.reading import Asked, read_picture
     from fastnn.images import find_images
     from fastnn.model import load
 
     if top is not None and top < 1:
         raise UsageError(f"--top {top}: expected 1 or more")
+    if many and explain:
+        raise UsageError("--explain shows the steps of one digit; leave out --many")
+    for path, option in ((annotate, "--annotate"), (explain, "--explain")):
+        if path is not None:
+            check_out(path, option)
     model = load(weights)
     paths = find_images(images)
+    if len(paths) > 1 and (annotate or explain):
+        raise UsageError(f"{'--annotate' if annotate else '--explain'}: one picture at a time; {len(paths)} were given")
+    asked = Asked(top, many, annotate, explain, as_json, chart=len(paths) == 1 or top is not None)
     refused: FastnnError | None = None
     for path in paths:
         try:
-            answer = model.predict_image(path)
+            read_picture(model, path, asked)
         except FastnnError as error:
             if len(paths) == 1:
                 raise
             note(f"error: {error}")  # one bad picture does not lose the others; the exit code tells
             refused = refused or error
-            continue
-        if as_json:
-            plain = {"warning": None, "verdict": "sure"}  # what is not said
-            event = {k: v for k, v in vars(answer).items() if k not in plain or v != plain[k]}
-            best = sorted(answer.probabilities.items(), key=lambda item: -item[1])[:top]
-            keep = {name for name, _ in best}
-            event["probabilities"] = {k: v for k, v in answer.probabilities.items() if k in keep}
-            print_json({"image": event.pop("image"), **event})
-        else:
-            shown = printable(answer.image)
-            say(display.prediction(answer, shown, top, chart=len(paths) == 1 or top is not None))
     if refused is not None:
         raise typer.Exit(refused.exit_code)
 
@@ -245,6 +231,9 @@ def evaluate(
         say(display.table(header, rows, right=range(1, len(header))))
     if min_accuracy is not None and (result.accuracy or 0) < min_accuracy:
         raise QualityError(f"accuracy {result.accuracy:.4f} is below --min-accuracy {min_accuracy:g}")
+
+
+app.command()(report)
 
 
 @app.command()
@@ -320,7 +309,7 @@ def convert(
     """Write a model in another format, checked on the way; nothing in a file is ever run."""
     from fastnn import weights as files
 
-    _check_out(target, "convert")
+    check_out(target, "convert")
     stored = files.load(source)
     files.save(stored, target, files.kind_of(target, to))
     say(f"{printable(target)}: {'-'.join(map(str, stored.network.sizes))}, sha256 {stored.sha256}")

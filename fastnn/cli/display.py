@@ -22,7 +22,8 @@ def is_fancy(stream: TextIO) -> bool:
     return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
-def _can_draw(stream: TextIO) -> bool:
+def can_draw(stream: TextIO) -> bool:
+    """Whether a stream can show blocks."""
     try:
         _EIGHTHS.encode(stream.encoding or "ascii")
         return True
@@ -32,7 +33,7 @@ def _can_draw(stream: TextIO) -> bool:
 
 def bar(share: float, width: int = _BAR, stream: TextIO | None = None) -> str:
     """`share` (0 to 1) of `width` characters."""
-    if not _can_draw(stream or sys.stdout):
+    if not can_draw(stream or sys.stdout):
         return "#" * round(share * width)
     full, rest = divmod(round(share * width * 8), 8)
     return "█" * full + (_EIGHTHS[rest] if rest else "")
@@ -79,6 +80,22 @@ def prediction(answer: Prediction, name: str, top: int | None, chart: bool) -> s
     widest = max(len(name) for name, _ in ordered)
     bars = [f"  {name.rjust(widest)}  {p:6.1%}  {bar(p)}".rstrip() for name, p in ordered]
     return "\n".join([line, *bars])
+
+
+def page(lines: Sequence[Sequence[Prediction]], name: str, top: int | None) -> str:
+    """Every digit of a picture: its lines as they are read, and each digit's classes when `top` of them are wanted."""
+    answers = [answer for line in lines for answer in line]
+    if not answers:
+        return f"{name}: no digit"
+    unsure = sum(answer.verdict == "unsure" for answer in answers)
+    said = f"{name}: {len(answers)} digit{'s' * (len(answers) > 1)}" + (f", {unsure} unsure (?)" if unsure else "")
+    texts = ["".join(a.label + "?" * (a.verdict == "unsure") for a in line) for line in lines]
+    out = [said, *(f"  {text}" for text in texts)]
+    if top is not None:
+        for line, text in zip(lines, texts, strict=True):
+            for n, answer in enumerate(line, 1):
+                out.append(prediction(answer, f"{name}: {text}, {n}", top, chart=True))
+    return "\n".join(out)
 
 
 def epoch_line(epoch: Epoch, epochs: int) -> str:

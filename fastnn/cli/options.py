@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 from collections.abc import Callable
 from dataclasses import Field, fields, replace
 from pathlib import Path
@@ -10,8 +11,30 @@ from typing import Annotated, Any
 
 import typer
 
-from fastnn.errors import UsageError, printable
+from fastnn.errors import RunError, UsageError, printable
 from fastnn.settings import Settings
+
+DATA_HELP = (
+    "auto, mnist, fashion-mnist, cifar-10, strokes; or a .csv or .npz file; or a folder: of IDX or .npy files, "
+    "train.csv, or one folder of pictures a class."
+)
+DataOption = Annotated[str, typer.Option("--data", help=DATA_HELP)]
+LabelOption = Annotated[
+    str | None, typer.Option("--label", help="Column of labels of a table, by name or number; several for numbers.")
+]
+WeightsOption = Annotated[
+    Path | None, typer.Option("--weights", "-w", help="Model file; the shipped MNIST model by default.")
+]
+
+
+def check_out(path: Path, option: str = "--out") -> None:
+    """A result that can't be written is better known before training than after."""
+    if path.is_dir():
+        raise UsageError(f"{option} {printable(path)}: this is a folder; name a file in it")
+    if not path.parent.is_dir():
+        raise UsageError(f"{option} {printable(path)}: there is no folder {printable(path.parent)}")
+    if not os.access(path.parent, os.W_OK):
+        raise RunError(f"{option} {printable(path)}: the folder {printable(path.parent)} can't be written")
 
 
 def with_settings(command: Callable[..., None]) -> Callable[..., None]:

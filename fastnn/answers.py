@@ -1,0 +1,113 @@
+"""What a model answers on the examples of a split, kept together for plots, reports and tables."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from fastnn.datasets import Dataset, relabelled
+from fastnn.datasets.base import Split, dense_rows
+from fastnn.errors import DataError, UsageError
+from fastnn.model import Model
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Probabilities beside the truth.
+
+    Attributes
+    ----------
+    split : Split
+    probabilities : ndarray (N, C)
+    classes : tuple of str
+    image_shape : tuple of int, optional
+        Height and width, where the features are pixels.
+    """
+
+    split: Split
+    probabilities: np.ndarray
+    classes: tuple[str, ...]
+    image_shape: tuple[int, int] | None
+
+    @property
+    def labels(self) -> np.ndarray:
+        """True classes    (N,)"""
+        return self.split.y
+
+    @property
+    def predicted(self) -> np.ndarray:
+        """Most probable classes    (N,)"""
+        return self.probabilities.argmax(axis=1)
+
+    @property
+    def confidence(self) -> np.ndarray:
+        """Their probabilities    (N,)"""
+        return self.probabilities.max(axis=1)
+
+    @property
+    def confusion(self) -> np.ndarray:
+        """How often each class was taken for which, row the true one    (C, C)"""
+        count = len(self.classes)
+        return np.bincount(self.labels * count + self.predicted, minlength=count * count).reshape(count, count)
+
+    def mean_confidence(self) -> dict[str, float]:
+        """For each true class that occurs: the mean probability that it was given."""
+        own = self.probabilities[np.arange(len(self.labels)), self.labels]
+        there = np.unique(self.labels)
+        return {self.classes[label]: float(own[self.labels == label].mean()) for label in there}
+
+    def chosen(self, which: str, most: int) -> np.ndarray:
+        """Numbers of examples to look at: evenly out of all classes, or by confidence, or wrong ones, surest first.
+
+        Parameters
+        ----------
+        which : {"each", "most-confident", "least-confident", "wrong"}
+        most : int
+            At most so many.
+        """
+        order = np.argsort(-self.confidence, kind="stable")
+        if which == "wrong":
+            return order[(self.predicted != self.labels)[order]][:most]
+        if which != "each":
+            return (order if which == "most-confident" else order[::-1])[:most]
+        count = len(np.unique(self.labels))
+        each = [np.flatnonzero(self.labels == label)[: -(-most // count)] for label in np.unique(self.labels)]
+        return np.concatenate(each)[:most]
+
+    def pictures(self, rows: np.ndarray) -> np.ndarray:
+        """Examples as pictures    (n, height, width) or (n, height, width, 3)
+
+        Raises
+        ------
+        UsageError
+            When they are none.
+        """
+        if self.image_shape is None:
+            raise UsageError("these examples are no pictures, so there is nothing to look at")
+        height, width = self.image_shape
+        x = np.concatenate([dense_rows(self.split.x, int(n), int(n) + 1) for n in rows])
+        planes = x.reshape(len(rows), -1, height, width)
+        return planes[:, 0] if planes.shape[1] == 1 else np.moveaxis(planes, 1, -1)
+
+
+def answers(model: Model, dataset: Dataset, part: str = "test") -> Answers:
+    """Ask a model about the test examples of a data set, or about its training examples.
+
+    Raises
+    ------
+    UsageError
+        When there are no test examples.
+    DataError
+        When features or classes do not fit the model, or it predicts no classes.
+    """
+    if model.loss != "softmax":
+        raise DataError(f"this model was trained by --loss {model.loss}; these plots are of classes")
+    split = dataset.test if part == "test" else dataset.train
+    if split is None:
+        raise UsageError(f"{dataset.name}: no test examples; take --split train")
+    if split.x.shape[1] != model.network.sizes[0]:
+        raise DataError(f"examples of {split.x.shape[1]} features; this model takes {model.network.sizes[0]}")
+    split = relabelled(split, dataset.classes, model.classes, dataset.name)
+    probabilities = model.predict_proba(split.x, engine="kernels")
+    return Answers(split, probabilities, model.classes, dataset.image_shape)

@@ -1,0 +1,112 @@
+"""Plots of characters, for a look without matplotlib: lines as sparks, shares as bars, pictures as half blocks."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from fastnn.answers import Answers
+from fastnn.calibration import reliability
+from fastnn.cli.display import bar, can_draw, table
+from fastnn.errors import printable
+
+_SPARKS = "▁▂▃▄▅▆▇█"
+_WIDTH = 60
+
+
+def sparkline(values: Sequence[float], width: int = _WIDTH) -> str:
+    """A line of characters as high as the values, lowest to highest."""
+    places = np.unique(np.linspace(0, len(values) - 1, min(width, len(values))).round().astype(int))
+    shown = np.asarray(values, float)[places]
+    low, high = float(shown.min()), float(shown.max())
+    if not can_draw(sys.stdout):
+        return " ".join(f"{value:.3g}" for value in shown[:: max(1, len(shown) // 8)])
+    heights = np.zeros(len(shown)) if high == low else (shown - low) / (high - low) * (len(_SPARKS) - 1)
+    return "".join(_SPARKS[round(height)] for height in heights)
+
+
+def history(runs: Mapping[str, Mapping[str, Sequence[float]]]) -> str:
+    """A spark line for each curve of each run, with its first and last value."""
+    lines = []
+    for name, run in runs.items():
+        lines.append(f"{printable(name)}, {run['epoch'][-1]:,} epochs")
+        for key, values in run.items():
+            if key == "epoch":
+                continue
+            shown = [f"{v:.2%}" if "accuracy" in key else f"{v:.4g}" for v in (values[0], values[-1])]
+            lines.append(f"  {key.replace('_', ' '):<20} {shown[0]:>8} {sparkline(values)} {shown[1]}")
+    return "\n".join(lines)
+
+
+def confusion(answers: Answers) -> str:
+    """Counts, row the true class, column the predicted one; a dot for none."""
+    counts = answers.confusion
+    header = ["true \\ said", *map(printable, answers.classes), "right"]
+    totals = np.maximum(counts.sum(axis=1), 1)
+    rows = [
+        [name, *(str(n) if n else "." for n in row), f"{row[place] / totals[place]:.1%}"]
+        for place, (name, row) in enumerate(zip(map(printable, answers.classes), counts, strict=True))
+    ]
+    return table(header, rows, right=range(1, len(header)))
+
+
+def half_blocks(picture: np.ndarray) -> list[str]:
+    """A picture (height, width), ink high, as lines of characters, two pixels each."""
+    top = float(picture.max()) or 1.0
+    ink = np.asarray(picture, float) / top > 0.4
+    ink = np.pad(ink, ((0, len(ink) % 2), (0, 0)))
+    marks = " ▄▀█" if can_draw(sys.stdout) else " .'#"
+    return [
+        "".join(marks[2 * a + b] for a, b in zip(*pair, strict=True)) for pair in zip(ink[::2], ink[1::2], strict=True)
+    ]
+
+
+def predictions(answers: Answers, rows: np.ndarray, across: int = 4) -> str:
+    """Pictures with what was read, and what they are where that was wrong."""
+    shown, lines = answers.pictures(rows), list[str]()
+    shown = shown if shown.ndim == 3 else shown.mean(axis=-1)
+    wide = shown.shape[2]
+    for first in range(0, len(rows), across):
+        part = slice(first, first + across)
+        titles = []
+        for row in rows[part]:
+            said, true = answers.classes[answers.predicted[row]], answers.classes[answers.labels[row]]
+            wrong = "" if said == true else f", is {printable(true)}"
+            titles.append(f"{printable(said)} {answers.confidence[row]:.0%}{wrong}"[:wide].ljust(wide))
+        pictures = [half_blocks(picture) for picture in shown[part]]
+        lines += ["  ".join(titles).rstrip(), *("  ".join(parts).rstrip() for parts in zip(*pictures, strict=True)), ""]
+    return "\n".join(lines).rstrip()
+
+
+def confidence(probabilities: Mapping[str, float]) -> str:
+    """A bar for each class."""
+    widest = max(len(printable(name)) for name in probabilities)
+    return "\n".join(
+        f"  {printable(name).rjust(widest)}  {p:6.1%}  {bar(p)}".rstrip() for name, p in probabilities.items()
+    )
+
+
+def calibration(answers: Answers) -> str:
+    """How often answers of each confidence are right."""
+    bins = reliability(answers.probabilities, answers.labels)
+    rows = []
+    for place, count in enumerate(bins.counts):
+        if count:
+            said = f"{place / len(bins.counts):.0%} to {(place + 1) / len(bins.counts):.0%}"
+            right = float(bins.accuracy[place])
+            rows.append([said, f"{count:,}", f"{bins.confidence[place]:.1%}", f"{right:.1%}", bar(right, 20)])
+    found = table(["confidence", "answers", "mean", "right", ""], rows, right=(1, 2, 3))
+    return f"{found}\ncalibration error {bins.error:.2%}"
+
+
+def first_weights(weights: np.ndarray, shape: tuple[int, int], most: int = 8) -> str:
+    """Where the units of the largest weights want ink."""
+    order = np.argsort(-np.linalg.norm(weights, axis=0), kind="stable")[:most]
+    lines = []
+    for first in range(0, len(order), 4):
+        pictures = [half_blocks(np.maximum(weights[:, unit].reshape(shape), 0)) for unit in order[first : first + 4]]
+        titles = [f"unit {unit}".ljust(shape[1]) for unit in order[first : first + 4]]
+        lines += ["  ".join(titles).rstrip(), *("  ".join(parts).rstrip() for parts in zip(*pictures, strict=True)), ""]
+    return "\n".join(lines).rstrip()

@@ -1,0 +1,323 @@
+"""`fastnn plot …` and `fastnn report`: pictures of runs and predictions, or the same in characters."""
+
+from __future__ import annotations
+
+import json
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from fastnn.cli.display import note, say
+from fastnn.cli.options import DataOption, LabelOption, WeightsOption, check_out
+from fastnn.errors import DataError, ModelFileError, UsageError, printable
+from fastnn.files import atomic_write
+
+if TYPE_CHECKING:
+    from fastnn.answers import Answers
+    from fastnn.model import Model
+
+plot = typer.Typer(help="Pictures of runs and predictions: PNG, SVG or PDF; or --text.", no_args_is_help=True)
+
+OutOption = Annotated[
+    Path | None, typer.Option("--out", "-o", help="File to write, .png, .svg or .pdf; named after the plot by default.")
+]
+TextOption = Annotated[bool, typer.Option("--text", help="Show it in the terminal; needs no matplotlib.")]
+RunsArgument = Annotated[
+    list[Path] | None, typer.Argument(help="Model files, or what train --json printed; the shipped model by default.")
+]
+_KINDS = ("png", "svg", "pdf")
+
+
+class SplitName(StrEnum):
+    """Which part of a data set."""
+
+    test = "test"
+    train = "train"
+
+
+SplitOption = Annotated[SplitName, typer.Option(help="Which part of the data.")]
+
+
+def _finish(figure: Any, out: Path | None, name: str) -> None:
+    """Write a figure and say where."""
+    from fastnn import plots
+
+    out = out or Path(f"{name}.png")
+    kind = _kind_of(out)
+    content = plots.save(figure, kind)
+    with atomic_write(out) as file:
+        file.write(content)
+    say(f"{printable(out)}")
+
+
+def _kind_of(out: Path) -> str:
+    kind = out.suffix.lower().removeprefix(".")
+    if kind not in _KINDS:
+        raise UsageError(f"--out {printable(out)}: expected a name that ends in .{', .'.join(_KINDS)}")
+    return kind
+
+
+def _check(out: Path | None) -> None:
+    if out is not None:
+        _kind_of(out)
+        check_out(out)
+
+
+def _model(weights: Path | None) -> Model:
+    from fastnn.model import load
+
+    return load(weights)
+
+
+def _answers(weights: Path | None, data: str, label: str | None, split: SplitName) -> Answers:
+    from fastnn import answers, datasets
+
+    model = _model(weights)
+    return answers.answers(model, datasets.load(data, label, model.loss != "softmax"), split.value)
+
+
+def read_curves(path: Path) -> dict[str, list[float]]:
+    """What changed from epoch to epoch: out of a model file, or of the lines that ``train --json`` printed.
+
+    Raises
+    ------
+    DataError
+        When it holds none.
+    """
+    try:
+        with path.open("rb") as file:
+            is_lines = file.read(1) == b"{" and b'"event"' in file.readline(10_000)
+    except OSError as error:
+        raise DataError(f"{printable(path)}: can't be read ({error.strerror or error})") from error
+    if is_lines:
+        return _curves_of_lines(path)
+    found = _model(path).metadata.get("history", {}).get("curves", {})
+    count = len(found.get("epoch", [])) if isinstance(found, dict) else 0
+    whole = count and all(
+        isinstance(column, list) and len(column) == count and all(type(v) in (int, float) for v in column)
+        for column in found.values()
+    )
+    if not whole:
+        raise DataError(f"{printable(path)}: holds no history of epochs; models of 'fastnn train' do from 0.2 on")
+    return found
+
+
+def _curves_of_lines(path: Path) -> dict[str, list[float]]:
+    found: dict[str, list[float]] = {"epoch": []}
+    keys = ("epoch", "loss", "accuracy", "learning_rate", "validation_loss", "validation_accuracy")
+    for number, line in enumerate(path.read_text("utf-8", "replace").splitlines(), 1):
+        try:
+            event: dict[str, Any] = json.loads(line) if line.strip() else {}
+            if event.get("event") == "epoch":
+                for key in keys:
+                    if event.get(key) is not None:
+                        found.setdefault(key, []).append(float(event[key]))
+        except (ValueError, TypeError, AttributeError) as error:
+            raise DataError(f"{printable(path)}: line {number} is not what train --json prints") from error
+    found = {key: column for key, column in found.items() if len(column) == len(found["epoch"])}
+    if not found.get("epoch"):
+        raise DataError(f"{printable(path)}: no epochs in it")
+    return found
+
+
+@plot.command()
+def history(runs: RunsArgument = None, out: OutOption = None, text: TextOption = False) -> None:
+    """Loss, accuracy and learning rate by epoch; several runs in one figure."""
+    from fastnn import weights
+
+    _check(out)
+    paths = runs or [weights.shipped()]
+    names = [path.stem if len({p.stem for p in paths}) == len(paths) else str(path) for path in paths]
+    found = {name: read_curves(path) for name, path in zip(names, paths, strict=True)}
+    if text:
+        from fastnn.cli import charts
+
+        say(charts.history(found))
+        return
+    from fastnn import plots
+
+    _finish(plots.history(found), out, "history")
+
+
+@plot.command()
+def confusion(
+    weights: WeightsOption = None,
+    data: DataOption = "auto",
+    label: LabelOption = None,
+    split: SplitOption = SplitName.test,
+    out: OutOption = None,
+    text: TextOption = False,
+) -> None:
+    """Which class is taken for which."""
+    _check(out)
+    answers = _answers(weights, data, label, split)
+    if text:
+        from fastnn.cli import charts
+
+        say(charts.confusion(answers))
+        return
+    from fastnn import plots
+
+    _finish(plots.confusion(answers.confusion, answers.classes), out, "confusion")
+
+
+@plot.command()
+def predictions(
+    weights: WeightsOption = None,
+    data: DataOption = "auto",
+    label: LabelOption = None,
+    split: SplitOption = SplitName.test,
+    most: Annotated[bool, typer.Option("--most-confident", help="Those it is surest of.")] = False,
+    least: Annotated[bool, typer.Option("--least-confident", help="Those it is least sure of.")] = False,
+    wrong: Annotated[bool, typer.Option("--wrong", help="Those it gets wrong, the surest first.")] = False,
+    count: Annotated[int | None, typer.Option(help="Pictures; 40, or 8 as text.")] = None,
+    out: OutOption = None,
+    text: TextOption = False,
+) -> None:
+    """A grid of pictures with what was read and how sure that is: some of every class, or the ones asked for."""
+    _check(out)
+    if most + least + wrong > 1:
+        raise UsageError("--most-confident, --least-confident, --wrong: take one of them")
+    if count is not None and not 1 <= count <= 400:
+        raise UsageError(f"--count {count}: expected 1 to 400")
+    which = "most-confident" if most else "least-confident" if least else "wrong" if wrong else "each"
+    answers = _answers(weights, data, label, split)
+    rows = answers.chosen(which, count or (8 if text else 40))
+    if not len(rows):
+        note("nothing to show: every answer is right")
+        return
+    if text:
+        from fastnn.cli import charts
+
+        say(charts.predictions(answers, rows))
+        return
+    from fastnn import plots
+
+    pictures = answers.pictures(rows)
+    across = min(len(rows), 8)
+    figure = plots.predictions(pictures, answers.probabilities[rows], answers.labels[rows], answers.classes, across)
+    _finish(figure, out, "predictions")
+
+
+@plot.command()
+def confidence(
+    image: Annotated[Path | None, typer.Argument(help="A picture; without one, the mean over the data.")] = None,
+    weights: WeightsOption = None,
+    data: DataOption = "auto",
+    label: LabelOption = None,
+    split: SplitOption = SplitName.test,
+    out: OutOption = None,
+    text: TextOption = False,
+) -> None:
+    """Bars: how probable each class is for one picture; or how probable the true class was, class by class."""
+    _check(out)
+    best: str | None
+    if image is not None:
+        answer = _model(weights).predict_image(image)
+        found, title = answer.probabilities, f"{printable(image.name)}: {answer.label} ({answer.confidence:.1%})"
+        best = answer.label
+    else:
+        best = None
+        answers = _answers(weights, data, label, split)
+        found, title = (
+            answers.mean_confidence(),
+            f"mean probability of the true class, {len(answers.labels):,} examples",
+        )
+    if text:
+        from fastnn.cli import charts
+
+        say(f"{title}\n{charts.confidence(found)}")
+        return
+    from fastnn import plots
+
+    _finish(plots.confidence(found, title, best), out, "confidence")
+
+
+@plot.command()
+def calibration(
+    weights: WeightsOption = None,
+    data: DataOption = "auto",
+    label: LabelOption = None,
+    split: SplitOption = SplitName.test,
+    out: OutOption = None,
+    text: TextOption = False,
+) -> None:
+    """How often answers of each confidence are right."""
+    _check(out)
+    answers = _answers(weights, data, label, split)
+    if text:
+        from fastnn.cli import charts
+
+        say(charts.calibration(answers))
+        return
+    from fastnn import plots
+
+    _finish(plots.calibration(answers.probabilities, answers.labels), out, "calibration")
+
+
+@plot.command("weights")
+def first_weights(
+    weights: WeightsOption = None,
+    count: Annotated[int | None, typer.Option(help="Units; 96, or 8 as text.")] = None,
+    out: OutOption = None,
+    text: TextOption = False,
+) -> None:
+    """What the units of the first layer look for, as pictures."""
+    _check(out)
+    if count is not None and not 1 <= count <= 400:
+        raise UsageError(f"--count {count}: expected 1 to 400")
+    model = _model(weights)
+    shape = picture_shape(model)
+    first = model.parameters[0][: shape[0] * shape[1]]  # of several channels, the first
+    if text:
+        from fastnn.cli import charts
+
+        say(charts.first_weights(first, shape, count or 8))
+        return
+    from fastnn import plots
+
+    _finish(plots.first_weights(first, shape, count or 96), out, "weights")
+
+
+def picture_shape(model: Model) -> tuple[int, int]:
+    """Height and width of the pictures that a model takes.
+
+    Raises
+    ------
+    ModelFileError
+        When it takes none.
+    """
+    found = model.metadata.get("preprocessing", {}).get("image_shape")
+    sound = isinstance(found, list) and len(found) == 2 and all(type(n) is int and 0 < n <= 4096 for n in found)
+    if not sound or model.network.sizes[0] % (found[0] * found[1]):
+        raise ModelFileError("this model was not trained on pictures, so its weights are none")
+    return found[0], found[1]
+
+
+def report(
+    run: Annotated[Path | None, typer.Argument(help="Model file; the shipped one by default.")] = None,
+    data: DataOption = "auto",
+    label: LabelOption = None,
+    split: SplitOption = SplitName.test,
+    out: Annotated[Path, typer.Option("--out", "-o", help="HTML file to write.")] = Path("report.html"),
+) -> None:
+    """One HTML file about a model: how it was trained, what it gets right and wrong, how sure it is."""
+    from fastnn import reports, weights
+
+    check_out(out)
+    path = run or weights.shipped()
+    model, answers = _model(path), _answers(path, data, label, split)
+    try:
+        curves = read_curves(path)
+    except DataError:  # of an older model
+        curves = None
+    try:
+        shape = picture_shape(model)
+    except ModelFileError:
+        shape = None
+    content = reports.html(model, answers, path.name, curves, shape)
+    with atomic_write(out) as file:
+        file.write(content.encode())
+    say(printable(out))

@@ -1,0 +1,243 @@
+"""Plots: every command writes a picture or characters; what is drawn is what was measured; bad input is one line."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import ROOT, clean_error, fastnn, make_dataset
+from PIL import Image
+
+import fastnn as package
+from fastnn import plots
+from fastnn.answers import Answers, answers
+from fastnn.calibration import calibration_error, reliability
+from fastnn.cli import charts
+from fastnn.cli.plotting import read_curves
+from fastnn.datasets import Dataset, checked_split
+from fastnn.errors import DataError, UsageError
+from fastnn.model import Model
+from fastnn.training import Epoch, Settings, Training, curves
+
+PICTURES = ("confusion", "predictions", "confidence", "calibration")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model of three epochs on small pictures, their data, and what training printed."""
+    found = tmp_path_factory.mktemp("run")
+    x, y = package.draw_strokes(900, seed=2)
+    np.savez(found / "digits.npz", x_train=x[:600], y_train=y[:600], x_test=x[600:], y_test=y[600:])
+    done = fastnn(
+        *("train", "--data", "digits.npz", "--epochs", 3, "--validation", 0.2, "--hidden", 40, "--json"), cwd=found
+    )
+    assert done.returncode == 0, done.stderr
+    (found / "log.jsonl").write_text(done.stdout)
+    return found
+
+
+@pytest.fixture(scope="module")
+def found(folder: Path) -> Answers:
+    data = package.load_data(folder / "digits.npz")
+    data = Dataset("digits", data.train, data.test, data.classes, (28, 28))
+    return answers(package.load(folder / "model.safetensors"), data)
+
+
+def size_of(path: Path) -> tuple[int, int]:
+    with Image.open(path) as image:
+        image.load()
+        assert len(np.unique(np.asarray(image.convert("L")))) > 10  # something is drawn
+        return image.size
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_every_plot_is_a_picture_or_characters(name: str, folder: Path) -> None:
+    arguments = ("plot", name, "-w", "model.safetensors", "--data", "digits.npz")
+    done = fastnn(*arguments, cwd=folder)
+    if name == "predictions":  # an archive of rows says nothing of pictures
+        assert "no pictures" in clean_error(done, 2)
+        return
+    assert done.stdout.strip() == f"{name}.png", done.stderr
+    assert min(size_of(folder / f"{name}.png")) > 300
+    text = fastnn(*arguments, "--text", cwd=folder)
+    assert text.returncode == 0, text.stderr
+    assert len(text.stdout.splitlines()) > 5
+
+
+def test_histories_of_models_and_logs(folder: Path) -> None:
+    done = fastnn("plot", "history", "model.safetensors", "log.jsonl", "--out", "both.svg", cwd=folder)
+    assert done.stdout.strip() == "both.svg", done.stderr
+    assert "<svg" in (folder / "both.svg").read_text()
+    by_model, by_log = read_curves(folder / "model.safetensors"), read_curves(folder / "log.jsonl")
+    assert by_model["epoch"] == by_log["epoch"] == [1, 2, 3]
+    for key in ("loss", "accuracy", "learning_rate", "validation_loss", "validation_accuracy"):
+        np.testing.assert_allclose(by_model[key], by_log[key], rtol=1e-5)
+    text = fastnn("plot", "history", "model.safetensors", "--text", cwd=folder).stdout
+    assert "validation loss" in text
+    assert "▁" in text
+    assert "model, 3 epochs" in text
+
+
+def test_a_report_is_one_file_that_needs_no_other(folder: Path) -> None:
+    done = fastnn("report", "model.safetensors", "--data", "digits.npz", cwd=folder)
+    assert done.stdout.strip() == "report.html", done.stderr
+    text = (folder / "report.html").read_text()
+    seen: list[tuple[str, dict[str, str | None]]] = []
+    parser = HTMLParser()
+    parser.handle_starttag = lambda tag, attributes: seen.append((tag, dict(attributes)))  # type: ignore[method-assign]
+    parser.feed(text)
+    images = [attributes for tag, attributes in seen if tag == "img"]
+    assert len(images) == 4
+    assert all((image["src"] or "").startswith("data:image/png;base64,") and image["alt"] for image in images)
+    assert not [tag for tag, _ in seen if tag in ("script", "link", "iframe")]
+    assert "http" not in text.replace("http-equiv", "")
+    assert "784-40-10" in text
+
+
+def test_a_report_shows_names_as_text(found: Answers) -> None:
+    classes = ("<img src=x onerror=alert(1)>", *map(str, range(1, 10)))
+    model = Model(package.Network.mlp(784, (4,), 10), package.Network.mlp(784, (4,), 10).initial_parameters(0, "he"))
+    from fastnn import reports
+
+    text = reports.html(model, Answers(found.split, found.probabilities, classes, (28, 28)), "<b>", None, (28, 28))
+    assert "<img src=x" not in text
+    assert "<title>&lt;b&gt;</title>" in text
+
+
+def test_what_is_chosen_is_what_was_asked_for(found: Answers) -> None:
+    sure = found.confidence[found.chosen("most-confident", 20)]
+    assert (np.diff(sure) <= 0).all()
+    assert sure[0] == found.confidence.max()
+    unsure = found.confidence[found.chosen("least-confident", 20)]
+    assert (np.diff(unsure) >= 0).all()
+    wrong = found.chosen("wrong", 1_000)
+    assert len(wrong) == (found.predicted != found.labels).sum() > 0
+    assert (found.predicted[wrong] != found.labels[wrong]).all()
+    each = found.labels[found.chosen("each", 40)]
+    assert (np.bincount(each) == 4).all()
+    assert found.confusion.sum() == len(found.labels)
+    assert found.confusion.trace() == (found.predicted == found.labels).sum()
+    mean = found.mean_confidence()
+    assert mean["3"] == pytest.approx(found.probabilities[found.labels == 3, 3].mean())
+    assert found.pictures(wrong[:3]).shape == (3, 28, 28)
+
+
+def test_colours_are_pictures_of_three_channels() -> None:
+    x = np.arange(2 * 3 * 16, dtype=np.uint8).reshape(2, -1)
+    split = checked_split(x, [0, 1], 2, "colours")
+    shown = Answers(split, np.eye(2), ("a", "b"), (4, 4)).pictures(np.array([1]))
+    assert shown.shape == (1, 4, 4, 3)
+    assert (shown[0, 0, 0] == [48, 64, 80]).all()
+    assert plots.save(plots.predictions(shown, np.eye(2)[1:], np.array([1]), ("a", "b"), 1))[:4] == b"\x89PNG"
+
+
+def test_the_bins_are_those_of_the_error(found: Answers) -> None:
+    bins = reliability(found.probabilities, found.labels)
+    assert bins.counts.sum() == len(found.labels)
+    assert bins.error == calibration_error(found.probabilities, found.labels)
+    high = found.confidence >= 14 / 15
+    assert bins.counts[-1] == high.sum()
+    assert bins.accuracy[-1] == pytest.approx((found.predicted == found.labels)[high].mean())
+
+
+def test_figures_say_what_was_measured(found: Answers) -> None:
+    figure = plots.confusion(found.confusion, found.classes)
+    texts = {text.get_text() for text in figure.axes[0].texts}
+    assert f"{found.confusion[3, 3]:,}" in texts
+    curve = curves([Epoch(n, 1.0, 1.0, 1 / n, 0.5, 0.1, 2 / n, 0.4) for n in range(1, 6)])
+    figure = plots.history({"a": curve, "b": curve})
+    assert [axes.get_title() for axes in figure.axes] == ["loss", "accuracy", "learning rate"]
+    assert len(figure.axes[0].lines) == 4
+    np.testing.assert_allclose(figure.axes[0].lines[0].get_ydata(), curve["loss"])
+    figure = plots.calibration(found.probabilities, found.labels)
+    assert f"{calibration_error(found.probabilities, found.labels):.2%}" in figure.axes[0].get_title()
+    assert (
+        plots.save(plots.first_weights(np.random.default_rng(0).standard_normal((12, 7)), (3, 4)), "pdf")[:4] == b"%PDF"
+    )
+
+
+def test_a_long_run_keeps_400_points_and_its_ends() -> None:
+    found = curves([Epoch(n, 1.0, 1.0, 1 / n, None, 0.1) for n in range(1, 5_001)])
+    assert set(found) == {"epoch", "loss", "learning_rate"}
+    assert len(found["epoch"]) == 400
+    assert (found["epoch"][0], found["epoch"][-1]) == (1, 5_000)
+    assert len(json.dumps(found)) < 20_000
+    assert curves([]) == {"epoch": []}
+
+
+def test_characters_show_what_is_there() -> None:
+    assert charts.sparkline([0, 1, 2, 3]) == "▁▃▆█"
+    assert charts.sparkline([5, 5, 5]) == "▁▁▁"
+    assert len(charts.sparkline(list(range(1000)))) == 60
+    picture = np.array([[0, 9, 9, 0], [0, 0, 9, 9], [9, 0, 0, 0]])
+    assert charts.half_blocks(picture) == [" ▀█▄", "▀   "]
+
+
+def test_the_shipped_model_and_weights_can_be_looked_at(tmp_path: Path) -> None:
+    assert fastnn("plot", "weights", "--count", 20, cwd=tmp_path).stdout.strip() == "weights.png"
+    assert min(size_of(tmp_path / "weights.png")) > 150
+    assert "unit" in fastnn("plot", "weights", "--text", cwd=tmp_path).stdout
+    done = fastnn("plot", "confidence", ROOT / "data" / "samples" / "3.png", cwd=tmp_path)
+    assert done.stdout.strip() == "confidence.png"
+    text = fastnn("plot", "confidence", ROOT / "data" / "samples" / "3.png", "--text", cwd=tmp_path).stdout
+    assert text.startswith("3.png: 3 (")
+
+
+def test_what_cannot_be_plotted_is_one_line(folder: Path, tmp_path: Path) -> None:
+    for arguments, code, message in (
+        (("history", folder / "digits.npz"), 3, "tensors missing"),
+        (("history", tmp_path / "none"), 3, "No such file"),
+        (("history", "--out", "a.gif"), 2, "ends in .png, .svg, .pdf"),
+        (("confusion", "--out", tmp_path / "no" / "a.png"), 2, "there is no folder"),
+        (("predictions", "--wrong", "--most-confident"), 2, "take one of them"),
+        (("predictions", "--count", 0), 2, "expected 1 to 400"),
+        (("confusion", "--data", tmp_path), 3, "no data set in this folder"),
+    ):
+        assert message in clean_error(fastnn("plot", *arguments, cwd=tmp_path), code), arguments
+    (tmp_path / "log").write_text('{"event": "start"}\nnonsense\n')
+    assert "line 2 is not what" in clean_error(fastnn("plot", "history", "log", cwd=tmp_path), 3)
+    (tmp_path / "log").write_text('{"event": "start"}\n')
+    assert "no epochs in it" in clean_error(fastnn("plot", "history", "log", cwd=tmp_path), 3)
+    table = make_dataset(60, 5, 2)
+    package.train(table, 4, epochs=1).save(tmp_path / "table.npz")
+    line = clean_error(fastnn("plot", "weights", "-w", "table.npz", cwd=tmp_path), 3)
+    assert "not trained on pictures" in line
+    older = package.load(tmp_path / "table.npz")
+    older.metadata["history"].pop("curves")
+    older.save(tmp_path / "old.npz")
+    assert "holds no history" in clean_error(fastnn("plot", "history", "old.npz", cwd=tmp_path), 3)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["log", "old.npz", "table.npz"]
+    regression = package.train((table.train.x, table.train.x[:, 0]), 4, loss="squared", epochs=1)
+    with pytest.raises(DataError, match="these plots are of classes"):
+        answers(regression, table)
+    with pytest.raises(UsageError, match="no test examples"):
+        answers(older, Dataset("t", table.train, None, table.classes))
+
+
+def test_without_matplotlib_the_terminal_is_offered(folder: Path) -> None:
+    hidden = "import sys; sys.modules['matplotlib'] = None; from fastnn.cli import main; main(sys.argv[1:])"
+    command = [sys.executable, "-c", hidden, "plot", "history", str(folder / "model.safetensors")]
+    done = subprocess.run(
+        command, cwd=folder, capture_output=True, text=True, check=False, env={"PYTHONPATH": str(ROOT)}
+    )
+    assert 'pip install "fastnn[plot]". Or take --text' in clean_error(done, 2)
+    assert (
+        subprocess.run([*command, "--text"], capture_output=True, check=False, env={"PYTHONPATH": str(ROOT)}).returncode
+        == 0
+    )
+
+
+def test_a_run_writes_its_curves_and_resumes_to_the_same() -> None:
+    run = Training(make_dataset(60, 5, 2), Settings((4,), epochs=3))
+    for _ in run:
+        pass
+    found = run.model().metadata["history"]["curves"]
+    run.close()
+    assert found["epoch"] == [1, 2, 3]
+    assert found["loss"] == [float(f"{epoch.loss:.6g}") for epoch in run.history]
+    assert "seconds" not in found
