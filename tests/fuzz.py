@@ -14,6 +14,7 @@ import resource
 import sys
 import tempfile
 import time
+import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -119,8 +120,9 @@ def read_model(content: bytes) -> object:
 
 
 def read_picture(content: bytes) -> object:
-    """Decoded and prepared."""
-    return images.prepare_digit(images.decode(content))
+    """Decoded; one in eight is prepared too, which takes ten times as long."""
+    picture = images.decode(content)
+    return images.prepare_digit(picture) if zlib.crc32(content) % 8 == 0 else picture
 
 
 def targets() -> dict[str, tuple[list[bytes], Callable[[bytes], object], type[FastnnError]]]:
