@@ -203,21 +203,23 @@ class Model:
         """
         from fastnn import images
 
-        prepared = self._recipe()(images.read(Path(path)), trace)
-        return self._answers([prepared], str(path))[0]
+        prepared = [self.recipe(images.read(Path(path)), trace)]
+        return self.answers(prepared, self._asked(prepared), str(path))[0]
 
     def predict_digits(self, path: str | Path) -> list[list[Prediction]]:
         """Every digit of one picture: lines from top to bottom, the digits of each from left to right."""
         from fastnn import images
 
-        if self._recipe() is not images.prepare_digit:
+        if self.recipe is not images.prepare_digit:
             raise DataError("several things in one picture are told apart for digits only; this model knows others")
         lines = images.prepare_digits(images.read(Path(path)))
-        answers = iter(self._answers([prepared for line in lines for prepared in line], str(path)))
-        return [[next(answers) for _ in line] for line in lines]
+        flat = [prepared for line in lines for prepared in line]
+        found = iter(self.answers(flat, self._asked(flat), str(path)))
+        return [[next(found) for _ in line] for line in lines]
 
-    def _recipe(self) -> Callable[..., Prepared]:
-        """How pictures are prepared for this model."""
+    @property
+    def recipe(self) -> Callable[..., Prepared]:
+        """How pictures are prepared for this model: one of `fastnn.images.RECIPES`."""
         from fastnn import images
 
         name = self.metadata.get("preprocessing", {}).get("recipe", "mnist")
@@ -228,16 +230,19 @@ class Model:
             )
         return images.RECIPES[name]
 
-    def _answers(self, prepared: Sequence[Prepared], image: str) -> list[Prediction]:
+    def _asked(self, prepared: Sequence[Prepared]) -> np.ndarray:
         if not prepared:
-            return []
-        pixels = np.stack([one.pixels.reshape(-1) for one in prepared])
+            return np.zeros((0, self.network.sizes[-1]))
+        return self.predict_proba(np.stack([one.pixels.reshape(-1) for one in prepared]), engine="numpy")
+
+    def answers(self, prepared: Sequence[Prepared], probabilities: np.ndarray, image: str = "") -> list[Prediction]:
+        """What probabilities (N, C) say of prepared pictures: the best class, and whether it is to be believed."""
         found = []
-        for one, probabilities in zip(prepared, self.predict_proba(pixels, engine="numpy"), strict=True):
-            best = int(probabilities.argmax())
-            confidence = float(probabilities[best])
+        for one, p in zip(prepared, probabilities, strict=True):
+            best = int(p.argmax())
+            confidence = float(p[best])
             verdict = "nothing" if not one.pixels.any() else "unsure" if confidence < self.unsure_below else "sure"
-            each = dict(zip(self.classes, map(float, probabilities), strict=True))
+            each = dict(zip(self.classes, map(float, p), strict=True))
             found.append(Prediction(self.classes[best], confidence, each, image, one.warning, verdict, one.box))
         return found
 

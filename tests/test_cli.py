@@ -25,17 +25,8 @@ from fastnn.settings import Settings
 
 SAMPLE = ROOT / "data" / "samples" / "3.png"
 COMMANDS = (
-    "train",
-    "predict",
-    "evaluate",
-    "gradcheck",
-    "convert",
-    "show",
-    "data",
-    "doctor",
-    "bench",
-    "warmup",
-    "report",
+    *("train", "predict", "evaluate", "gradcheck", "convert", "show", "data", "doctor", "bench", "warmup", "report"),
+    "draw",
 )
 PLOTS = ("history", "confusion", "predictions", "confidence", "calibration", "weights")
 

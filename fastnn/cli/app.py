@@ -10,6 +10,7 @@ import typer
 
 from fastnn.cli import display
 from fastnn.cli.display import note, print_json, say
+from fastnn.cli.drawing import draw
 from fastnn.cli.options import (
     DATA_HELP,
     DataOption,
@@ -234,6 +235,7 @@ def evaluate(
 
 
 app.command()(report)
+app.command()(draw)
 
 
 @app.command()

@@ -1,0 +1,216 @@
+"""Routes: bytes or pixels in, labels out; nothing here opens a path or an address that a request names."""
+
+from __future__ import annotations
+
+import base64
+import json
+import time
+from collections.abc import Iterable
+from contextlib import asynccontextmanager
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fastnn.errors import FastnnError, UsageError
+from fastnn.images import SIDE
+from fastnn.web.guards import Guards, RefusedError
+from fastnn.web.metrics import Metrics
+from fastnn.web.room import Room
+from fastnn.web.service import Answer, Job, Service
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from starlette.requests import Request
+    from starlette.responses import Response
+
+    from fastnn.model import Model, Prediction
+
+PICTURES = ("image/png", "image/jpeg", "image/webp", "image/gif", "image/bmp", "application/octet-stream")
+MOST_PIXELS = 256  # pictures of pixels in one request
+ASSETS = {  # path: file beside this one, type
+    "/": ("page.html", "text/html; charset=utf-8"),
+    "/page.css": ("page.css", "text/css; charset=utf-8"),
+    "/page.js": ("page.js", "text/javascript; charset=utf-8"),
+    "/digit.js": ("digit.js", "text/javascript; charset=utf-8"),
+    "/openapi.json": ("openapi.json", "application/json"),
+}
+
+
+def application(models: dict[str, Model], hosts: Iterable[str] = (), training: bool = True) -> Any:
+    """The server, as an ASGI application.
+
+    Parameters
+    ----------
+    models : dict of str to Model
+        The first is asked where none is named.
+    hosts : iterable of str
+        Names besides the loopback ones that it may be called by.
+    training : bool
+        Whether nets may be trained here.
+
+    Raises
+    ------
+    UsageError
+        When Starlette is not installed.
+    """
+    try:
+        from starlette.applications import Starlette
+        from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
+        from starlette.routing import Route
+    except ImportError as error:
+        raise UsageError('the page needs Starlette and uvicorn: pip install "fastnn[web]"') from error
+
+    service, metrics = Service(models), Metrics()
+    room = Room(service.add) if training else None
+    assets = {path: (files("fastnn.web").joinpath(name).read_bytes(), kind) for path, (name, kind) in ASSETS.items()}
+
+    async def asset(request: Request) -> Response:
+        content, kind = assets[request.url.path]
+        return Response(content, media_type=kind)
+
+    async def predict(request: Request) -> Response:
+        begin = time.perf_counter()
+        name = request.query_params.get("model", next(iter(service.models)))
+        job = Job(name, _content(request.headers.get("content-type", ""), await request.body()))
+        job.many = request.query_params.get("many") == "1" and isinstance(job.content, bytes)
+        found = await service.ask(job)
+        metrics.observe(time.perf_counter() - begin, len(found.seen))
+        return JSONResponse(_described(name, found, request.query_params.get("pixels") == "1"))
+
+    async def list_models(request: Request) -> Response:
+        found = {"models": [_model(name, one.model) for name, one in service.models.items()]}
+        return JSONResponse({**found, "train": room.choices if room else None})
+
+    async def train(request: Request) -> Response:
+        assert room
+        room.start(_json(request, await request.body()))
+        return JSONResponse({"started": True}, 202)
+
+    async def stop(request: Request) -> Response:
+        assert room
+        room.stop()
+        return JSONResponse({"stopped": True})
+
+    async def events(request: Request) -> Response:
+        assert room
+        return StreamingResponse(room.events(), media_type="text/event-stream")
+
+    async def healthz(request: Request) -> Response:
+        return JSONResponse({"status": "ok", "models": len(service.models), "waiting": service.waiting})
+
+    async def show_metrics(request: Request) -> Response:
+        return PlainTextResponse(metrics.text(service.waiting), media_type="text/plain; version=0.0.4")
+
+    async def refused(request: Request, error: Exception) -> Response:
+        assert isinstance(error, RefusedError)
+        return JSONResponse({"error": error.message}, error.status, error.headers)
+
+    async def unreadable(request: Request, error: Exception) -> Response:
+        return JSONResponse({"error": str(error)}, 400)
+
+    async def by_status(request: Request, error: Exception) -> Response:
+        status = int(getattr(error, "status_code", 500))
+        said = {404: "there is nothing here; see /openapi.json", 405: "not by this method; see /openapi.json"}
+        headers = getattr(error, "headers", None)
+        return JSONResponse({"error": said.get(status, "something went wrong here")}, status, headers)
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        try:
+            yield
+        finally:
+            if room:
+                room.close()
+            service.close()
+
+    app = Starlette(
+        routes=[
+            *(Route(path, asset) for path in assets),
+            Route("/predict", predict, methods=["POST"]),
+            Route("/models", list_models),
+            Route("/healthz", healthz),
+            Route("/metrics", show_metrics),
+            *([Route("/train", train, methods=["POST"])] if room else []),
+            *([Route("/train/stop", stop, methods=["POST"]), Route("/train/events", events)] if room else []),
+        ],
+        exception_handlers={
+            RefusedError: refused,
+            FastnnError: unreadable,
+            404: by_status,
+            405: by_status,
+            500: by_status,
+        },
+        lifespan=lifespan,
+    )
+    app.router.redirect_slashes = False
+    return Guards(app, hosts, metrics.count)
+
+
+def _json(request: Request, body: bytes) -> Any:
+    """The JSON of a request; its type forces a browser to ask first, so that a foreign page can't send it blindly."""
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+        raise RefusedError(415, "content-type: expected application/json")
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise RefusedError(400, "not JSON") from error
+
+
+def _content(kind: str, body: bytes) -> bytes | np.ndarray:
+    """The picture of a request, or its pixels.
+
+    Raises
+    ------
+    RefusedError
+        415 for another type, 400 for what is not as described in openapi.json.
+    """
+    kind = kind.partition(";")[0].strip().lower()
+    if kind in PICTURES:
+        return body
+    if kind != "application/json":
+        raise RefusedError(415, f"content-type: expected application/json or one of {', '.join(PICTURES)}")
+    try:
+        found = json.loads(body)
+        pixels = np.asarray(found["pixels"], np.float64)
+    except (ValueError, TypeError, KeyError, RecursionError, OverflowError) as error:
+        raise RefusedError(400, 'expected {"pixels": [784 numbers from 0 to 255]}, or a list of such') from error
+    if pixels.size == 0 or pixels.size % SIDE**2 or pixels.size > MOST_PIXELS * SIDE**2 or pixels.ndim > 3:
+        raise RefusedError(400, f"expected 784 numbers, 28 rows of 28, or up to {MOST_PIXELS} such pictures")
+    if not (np.isfinite(pixels).all() and pixels.min() >= 0 and pixels.max() <= 255):
+        raise RefusedError(400, "pixels are numbers from 0 (paper) to 255 (ink)")
+    return np.rint(pixels.reshape(-1, SIDE**2)).astype(np.uint8)
+
+
+def _described(model: str, found: Answer, with_pixels: bool) -> dict[str, Any]:
+    flat = [one for line in found.lines for one in line]
+    predictions = [_prediction(one) for one in flat]
+    if with_pixels:
+        for said, pixels in zip(predictions, found.seen, strict=True):
+            said["pixels"] = base64.b64encode(pixels.tobytes()).decode()
+    return {"model": model, "lines": [len(line) for line in found.lines], "predictions": predictions}
+
+
+def _prediction(one: Prediction) -> dict[str, Any]:
+    said: dict[str, Any] = {
+        "label": one.label,
+        "confidence": round(one.confidence, 6),
+        "verdict": one.verdict,
+        "probabilities": {name: round(p, 6) for name, p in one.probabilities.items()},
+    }
+    if one.warning:
+        said["warning"] = one.warning
+    if one.box:
+        said["box"] = [round(n, 5) for n in one.box]
+    return said
+
+
+def _model(name: str, model: Model) -> dict[str, Any]:
+    return {
+        "name": name,
+        "layers": list(model.network.sizes),
+        "classes": list(model.classes),
+        "sha256": model.sha256,
+        "unsure_below": model.unsure_below,
+    }

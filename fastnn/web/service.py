@@ -1,0 +1,190 @@
+"""Predicting for many at once: a short queue, one thread that takes all that waits, one product for all of them."""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import threading
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from fastnn import images, inference
+from fastnn.errors import DataError, FastnnError
+from fastnn.images import Prepared
+from fastnn.model import Model, Prediction
+from fastnn.reference import ACTIVATIONS
+from fastnn.web.guards import RefusedError
+
+MOST_WAITING = 64
+SECONDS = 2.0  # that an answer may take
+MOST_AT_ONCE = 32
+
+
+class Resident:
+    """A model with its parameters ready: float32, all rows in one product.
+
+    Probabilities differ from `Model.predict_proba`, which computes in float64, by about 1e-6.
+    """
+
+    def __init__(self, model: Model) -> None:
+        self.model = model
+        self._layers = [
+            (ACTIVATIONS[layer.activation], np.asarray(w, np.float32), np.asarray(b, np.float32))
+            for layer, w, b in zip(model.network.layers, model.parameters[::2], model.parameters[1::2], strict=True)
+        ]
+
+    def probabilities(self, x: np.ndarray) -> np.ndarray:
+        """uint8 (N, D) → (N, C), float64."""
+        a = x.astype(np.float32) / np.float32(255)
+        if self.model.scaling:
+            a = ((a - self.model.scaling[0]) / self.model.scaling[1]).astype(np.float32)
+        for activation, w, b in self._layers:
+            a = activation(a @ w + b)
+        return inference.softmax(a / self.model.temperature)
+
+
+@dataclass
+class Job:
+    """One request: pictures as they came, or pixels; and where its answer is awaited.
+
+    Attributes
+    ----------
+    model : str
+    content : bytes or ndarray (N, 784)
+    many : bool
+        Whether a picture holds several digits.
+    """
+
+    model: str
+    content: bytes | np.ndarray
+    many: bool = False
+    answer: asyncio.Future[Any] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+    loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.get_running_loop)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Lines of predictions, with what the network saw of each    (N, 784)."""
+
+    lines: list[list[Prediction]]
+    seen: np.ndarray
+
+
+class Service:
+    """Models by name, and the thread that asks them.
+
+    Parameters
+    ----------
+    models : dict of str to Model
+        The first is asked where none is named. All take 28x28 pixels.
+
+    Raises
+    ------
+    DataError
+        When a model takes something else.
+    """
+
+    def __init__(self, models: dict[str, Model]) -> None:
+        self.models = dict[str, Resident]()
+        for name, model in models.items():
+            self.add(name, model)
+        self._waiting: queue.Queue[Job | None] = queue.Queue(MOST_WAITING)
+        self._thread = threading.Thread(target=self._work, name="fastnn-predict", daemon=True)
+        self._thread.start()
+
+    def add(self, name: str, model: Model) -> None:
+        """Put a model among those that answer, or in place of the one of that name."""
+        if model.network.sizes[0] != images.SIDE**2 or model.loss != "softmax":
+            raise DataError(f"{name}: not a model of classes on pictures of 28x28 pixels, which this server needs")
+        self.models[name] = Resident(model)
+
+    @property
+    def waiting(self) -> int:
+        """Requests in the queue."""
+        return self._waiting.qsize()
+
+    async def ask(self, job: Job) -> Answer:
+        """The answer to a request.
+
+        Raises
+        ------
+        RefusedError
+            404 for a model that there is not, 503 when too many wait or it took too long.
+        FastnnError
+            When the picture is none.
+        """
+        if job.model not in self.models:
+            raise RefusedError(404, "no model of that name; GET /models lists them")
+        try:
+            self._waiting.put_nowait(job)
+        except queue.Full:
+            raise RefusedError(503, "too many requests wait; try again in a second", {"retry-after": "1"}) from None
+        try:
+            async with asyncio.timeout(SECONDS):
+                found: Answer = await job.answer
+                return found
+        except TimeoutError:
+            job.answer.cancel()
+            raise RefusedError(503, "no answer in time; try again in a second", {"retry-after": "1"}) from None
+
+    def close(self) -> None:
+        """Stop the thread."""
+        self._waiting.put(None)
+        self._thread.join()
+
+    def _work(self) -> None:
+        while True:
+            jobs = [self._waiting.get()]
+            while len(jobs) < MOST_AT_ONCE:
+                try:
+                    jobs.append(self._waiting.get_nowait())
+                except queue.Empty:
+                    break
+            asked = [job for job in jobs if job is not None and not job.answer.cancelled()]
+            for name in {job.model for job in asked}:
+                self._answer([job for job in asked if job.model == name], self.models[name])
+            if None in jobs:
+                return
+
+    def _answer(self, jobs: list[Job], resident: Resident) -> None:
+        ready: list[tuple[Job, list[list[Prepared]]]] = []
+        for job in jobs:
+            try:
+                ready.append((job, _prepared(job, resident.model)))
+            except Exception as error:  # whatever it is, the thread lives on and the one who asked is told
+                _deliver(job, error)
+        flat = [one.pixels.reshape(-1) for _, lines in ready for line in lines for one in line]
+        probabilities = resident.probabilities(np.stack(flat)) if flat else np.zeros((0, 1))
+        at = 0
+        for job, lines in ready:
+            found, first = [], at
+            for line in lines:
+                found.append(resident.model.answers(line, probabilities[at : at + len(line)], ""))
+                at += len(line)
+            _deliver(job, Answer(found, np.array(flat[first:at]).reshape(-1, images.SIDE**2)))
+
+
+def _prepared(job: Job, model: Model) -> list[list[Prepared]]:
+    if isinstance(job.content, np.ndarray):
+        return [[Prepared(row.reshape(images.SIDE, images.SIDE)) for row in job.content]]
+    picture = images.decode(job.content)
+    if job.many:
+        return images.prepare_digits(picture)
+    return [[model.recipe(picture)]]
+
+
+def _deliver(job: Job, result: Answer | Exception) -> None:
+    def set_result() -> None:
+        if not job.answer.done():
+            if isinstance(result, Exception):
+                job.answer.set_exception(result)
+            else:
+                job.answer.set_result(result)
+
+    try:
+        job.loop.call_soon_threadsafe(set_result)
+    except RuntimeError:  # the server is gone
+        if not isinstance(result, FastnnError):
+            return

@@ -1,0 +1,68 @@
+"""The server as a process: its socket, its limits, its end."""
+
+from __future__ import annotations
+
+import errno
+import socket
+from typing import TYPE_CHECKING, Any
+
+from fastnn.errors import RunError, UsageError, printable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+LIMITS = {
+    "limit_concurrency": 256,
+    "timeout_keep_alive": 5,
+    "timeout_graceful_shutdown": 5,
+    "backlog": 128,
+    "server_header": False,
+    "date_header": True,
+    "access_log": False,
+    "log_level": "warning",
+    "ws": "none",
+    "h11_max_incomplete_event_size": 32_768,
+}
+
+
+def bound(host: str, port: int) -> socket.socket:
+    """A listening address; port 0 takes any free one.
+
+    Raises
+    ------
+    RunError
+        When it is taken or is not of this machine.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    found = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        found.bind((host, port))
+    except (OSError, OverflowError) as error:
+        found.close()
+        taken = isinstance(error, OSError) and error.errno == errno.EADDRINUSE
+        hint = "; take another one with --port" if taken else ""
+        reason = getattr(error, "strerror", None) or error
+        raise RunError(f"{printable(host, 60)}:{port} can't be served on: {reason}{hint}") from error
+    return found
+
+
+def serve(app: Any, listening: socket.socket, ready: Callable[[], None]) -> None:
+    """Serve until a signal; `ready` is called when it answers.
+
+    Raises
+    ------
+    UsageError
+        When uvicorn is not installed.
+    """
+    try:
+        import uvicorn
+    except ImportError as error:
+        raise UsageError('the page needs Starlette and uvicorn: pip install "fastnn[web]"') from error
+
+    class Server(uvicorn.Server):
+        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            await super().startup(sockets)
+            ready()
+
+    Server(uvicorn.Config(app, **LIMITS)).run([listening])  # type: ignore[arg-type]

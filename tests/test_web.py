@@ -1,0 +1,563 @@
+"""The server: what it answers, what it refuses, and that bad clients do not hurt good ones."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import io
+import json
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+from conftest import ROOT, clean_error, fastnn
+from photos import many
+from PIL import Image
+
+import fastnn as package
+from fastnn.datasets import draw
+from fastnn.model import Model
+from fastnn.web import guards, service
+from fastnn.web.app import application
+from fastnn.web.export import page
+from fastnn.web.guards import MAX_BODY, RefusedError
+from fastnn.web.service import Job, Resident, Service
+
+SAMPLE = (ROOT / "data" / "samples" / "3.png").read_bytes()
+SCHEMA = json.loads((ROOT / "fastnn" / "web" / "openapi.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def model() -> Model:
+    """Small and quick, of digits."""
+    x, y = draw(6_000, seed=3)
+    return package.train((x, y), 48, epochs=3, validation=0.1)
+
+
+class Client:
+    """Requests to an application without a socket."""
+
+    def __init__(self, app: Any) -> None:
+        self.app = app
+
+    def __call__(self, method: str, path: str, **options: Any) -> httpx.Response:
+        async def ask() -> httpx.Response:
+            transport = httpx.ASGITransport(self.app, raise_app_exceptions=False)
+            async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8000") as client:
+                return await client.request(method, path, **options)
+
+        return asyncio.run(ask())
+
+
+@pytest.fixture(scope="module")
+def ask(model: Model) -> Client:
+    return Client(application({"digits": model, "shipped": package.load()}))
+
+
+def pixels(**headers: str) -> dict[str, Any]:
+    return {"headers": {"content-type": "application/json", **headers}}
+
+
+# what it answers
+
+
+def test_pictures_are_answered_as_predict_does(ask: Client, tmp_path: Path) -> None:
+    (tmp_path / "3.png").write_bytes(SAMPLE)
+    wanted = package.load().predict_image(tmp_path / "3.png")
+    for kind in ("image/png", "application/octet-stream"):
+        found = ask("POST", "/predict?model=shipped", content=SAMPLE, headers={"content-type": kind}).json()
+        (one,) = found["predictions"]
+        assert (one["label"], one["verdict"]) == (wanted.label, "sure")
+        assert one["confidence"] == pytest.approx(wanted.confidence, abs=1e-5)
+        assert one["probabilities"] == pytest.approx(wanted.probabilities, abs=1e-5)
+
+
+def test_pixels_one_or_many(ask: Client, model: Model) -> None:
+    x, _ = draw(5, seed=8)
+    wanted = [model.classes[n] for n in model.predict(x)]
+    for content in (x[0].tolist(), x[0].reshape(28, 28).tolist()):
+        found = ask("POST", "/predict", json={"pixels": content}).json()
+        assert [one["label"] for one in found["predictions"]] == wanted[:1]
+    for content in (x.tolist(), x.reshape(-1, 28, 28).tolist()):
+        found = ask("POST", "/predict?pixels=1", json={"pixels": content}).json()
+        assert [one["label"] for one in found["predictions"]] == wanted
+        seen = [np.frombuffer(base64.b64decode(one["pixels"]), np.uint8) for one in found["predictions"]]
+        assert (np.array(seen) == x).all()
+    blank = ask("POST", "/predict", json={"pixels": [0] * 784}).json()["predictions"][0]
+    assert blank["verdict"] == "nothing"
+
+
+def test_pages_are_read_line_by_line(ask: Client) -> None:
+    x, _ = draw(7, seed=3)
+    content = many([one.reshape(28, 28) for one in x], 2).content
+    found = ask("POST", "/predict?many=1", content=content, headers={"content-type": "image/jpeg"}).json()
+    assert found["lines"] == [5, 2]
+    assert len(found["predictions"]) == 7
+    assert all(len(one["box"]) == 4 for one in found["predictions"])
+
+
+def test_answers_are_as_described(ask: Client) -> None:
+    assert ask("GET", "/openapi.json").json() == SCHEMA
+    fields = SCHEMA["components"]["schemas"]["Prediction"]
+    found = ask("POST", "/predict?pixels=1", content=SAMPLE, headers={"content-type": "image/png"}).json()
+    assert set(found) == {"model", "lines", "predictions"}
+    assert set(fields["required"]) <= set(found["predictions"][0]) <= set(fields["properties"])
+    for path, methods in SCHEMA["paths"].items():
+        for method in methods:
+            assert ask(method.upper(), path).status_code != 404
+    names = [one["name"] for one in ask("GET", "/models").json()["models"]]
+    assert names == ["digits", "shipped"]
+    assert ask("GET", "/healthz").json()["status"] == "ok"
+
+
+def test_metrics_count_and_cannot_be_made_to_grow(model: Model) -> None:
+    ask = Client(application({"digits": model}))
+    ask("POST", "/predict", json={"pixels": [[0] * 784] * 3})
+    for n in range(50):
+        ask("GET", f"/nothing/{n}")
+    ask("POST", "/predict", content=b"x", headers={"content-type": "image/png"})
+    text = ask("GET", "/metrics").text
+    assert 'fastnn_requests_total{path="/predict",status="200"} 1' in text
+    assert 'fastnn_requests_total{path="/predict",status="400"} 1' in text
+    assert 'fastnn_requests_total{path="other",status="404"} 50' in text
+    assert "fastnn_pictures_total 3" in text
+    assert len(text.splitlines()) < 40
+    for line in text.splitlines():
+        assert re.fullmatch(r"# (HELP|TYPE) \w+ .+|\w+(\{[^}]*\})? [0-9.e+-]+", line), line
+
+
+# what it refuses
+
+
+@pytest.mark.parametrize(
+    ("content", "kind", "status"),
+    [
+        (b"", "image/png", 400),
+        (b"garbage", "image/png", 400),
+        (SAMPLE[:200], "image/png", 400),
+        (b"x", "text/plain", 415),
+        (b"x", "multipart/form-data", 415),
+        (b"x", "", 415),
+        (b"", "application/json", 400),
+        (b"[]", "application/json", 400),
+        (b"{}", "application/json", 400),
+        (b'{"pixels": []}', "application/json", 400),
+        (b'{"pixels": "x"}', "application/json", 400),
+        (b'{"pixels": [1, 2, 3]}', "application/json", 400),
+        (b'{"pixels": [[1], [2, 3]]}', "application/json", 400),
+        (json.dumps({"pixels": [256] * 784}).encode(), "application/json", 400),
+        (json.dumps({"pixels": [-1] * 784}).encode(), "application/json", 400),
+        (json.dumps({"pixels": [float("nan")] * 784}).encode(), "application/json", 400),
+        (json.dumps({"pixels": [10**400] * 784}).encode(), "application/json", 400),
+        (json.dumps({"pixels": [[0] * 784] * 257}).encode(), "application/json", 400),
+        (json.dumps({"pixels": [None] * 784}).encode(), "application/json", 400),
+        (b"[" * 100_000, "application/json", 400),
+        (b'{"pixels": ' + b"[" * 60_000 + b"]" * 60_000 + b"}", "application/json", 400),
+        (b"\xff\xfe", "application/json", 400),
+        (bytes(MAX_BODY + 1), "image/png", 413),
+    ],
+)
+def test_bodies_that_are_not_as_described(content: bytes, kind: str, status: int, ask: Client) -> None:
+    found = ask("POST", "/predict", content=content, headers={"content-type": kind})
+    assert found.status_code == status, found.text
+    assert set(found.json()) == {"error"}
+    assert "Traceback" not in found.text
+    assert "/work" not in found.text
+
+
+def test_a_chunked_body_that_is_too_large(ask: Client) -> None:
+    async def parts() -> Any:
+        for _ in range(20):
+            yield bytes(100_000)
+
+    found = ask("POST", "/predict", content=parts(), headers={"content-type": "image/png"})
+    assert found.status_code == 413
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"host": "evil.com"}, 400),
+        ({"host": "localhost.evil.com"}, 400),
+        ({"host": "127.0.0.1.evil.com:8000"}, 400),
+        ({"host": ""}, 400),
+        ({"host": "evil.com:80:8000"}, 400),
+        ({"host": "[::1]:8000"}, 200),
+        ({"host": "LOCALHOST:8000"}, 200),
+        ({"origin": "http://evil.com"}, 403),
+        ({"origin": "null"}, 403),
+        ({"origin": "http://127.0.0.1:9999"}, 403),
+        ({"origin": "https://127.0.0.1:8000"}, 403),
+        ({"origin": "http://127.0.0.1:8000"}, 200),
+        ({"sec-fetch-site": "cross-site"}, 403),
+        ({"sec-fetch-site": "same-site"}, 403),
+        ({"sec-fetch-site": "same-origin"}, 200),
+        ({"sec-fetch-site": "none"}, 200),
+    ],
+)
+def test_requests_from_elsewhere(headers: dict[str, str], status: int, ask: Client) -> None:
+    for method, path in (("GET", "/models"), ("POST", "/predict"), ("GET", "/")):
+        body = {"json": {"pixels": [0] * 784}} if method == "POST" else {}
+        found = ask(method, path, headers=headers, **body)
+        assert found.status_code == status, (path, found.text)
+        assert "access-control-allow-origin" not in found.headers
+
+
+def test_a_link_from_elsewhere_opens_the_page_and_nothing_else(ask: Client) -> None:
+    visit = {"sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate", "sec-fetch-dest": "document"}
+    assert ask("GET", "/", headers=visit).status_code == 200
+    assert ask("GET", "/models", headers=visit).status_code == 403
+
+
+def test_two_hosts_or_none_are_refused(model: Model) -> None:
+    for hosts in ([], [b"127.0.0.1", b"evil.com"]):
+        sent: list[dict[str, Any]] = []
+
+        async def send(message: dict[str, Any], sent: list[dict[str, Any]] = sent) -> None:
+            sent.append(message)
+
+        headers = [(b"host", host) for host in hosts]
+        scope = {"type": "http", "method": "GET", "path": "/", "headers": headers, "query_string": b""}
+        asyncio.run(application({"digits": model})(scope, None, send))
+        assert sent[0]["status"] == 400
+
+
+def test_a_name_can_be_allowed(model: Model) -> None:
+    ask = Client(application({"digits": model}, ["digits.example"]))
+    assert ask("GET", "/healthz", headers={"host": "digits.example"}).status_code == 200
+    assert ask("GET", "/healthz", headers={"host": "other.example"}).status_code == 400
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *(
+            "/../../etc/passwd",
+            "/%2e%2e/%2e%2e/etc/passwd",
+            "/..%5c..%5cetc/passwd",
+            "//etc/passwd",
+            "/page.js/../app.py",
+        ),
+        *("/%00", "/page.js%00", "/static/..%2fapp.py", "/.git/config", "/predict/../app.py", "/page.html", "/app.py"),
+        *("/openapi.json/", "/models/", "/%252e%252e/etc/passwd", "/....//etc/passwd", "/file:///etc/passwd"),
+    ],
+)
+def test_no_file_but_the_few_is_ever_served(path: str, ask: Client) -> None:
+    found = ask("GET", path)
+    assert found.status_code == 404
+    assert "root:" not in found.text
+    assert set(found.json()) == {"error"}
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [("GET", "/predict", 405), ("PUT", "/predict", 405), ("DELETE", "/models", 405), ("POST", "/healthz", 405),
+     ("POST", "/predict?model=none", 404), ("HEAD", "/", 200), ("OPTIONS", "/predict", 405)],
+)  # fmt: skip
+def test_methods_and_names(method: str, path: str, status: int, ask: Client) -> None:
+    options = {"json": {"pixels": [0] * 784}} if method == "POST" else {}
+    found = ask(method, path, **options)
+    assert found.status_code == status
+    if status >= 400:
+        assert set(found.json()) == {"error"}
+
+
+def test_every_answer_carries_the_headers(ask: Client) -> None:
+    for found in (ask("GET", "/"), ask("GET", "/none"), ask("GET", "/models", headers={"host": "evil.com"})):
+        for name, value in guards.HEADERS.items():
+            assert found.headers[name] == value
+    assert "unsafe" not in guards.HEADERS["content-security-policy"]
+
+
+# its limits
+
+
+def test_too_many_wait_and_the_rest_is_answered(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(service, "MOST_WAITING", 4)
+    found = Service({"digits": model})
+    slow = Resident.probabilities
+
+    def slower(self: Resident, x: np.ndarray) -> np.ndarray:
+        time.sleep(0.05)
+        return slow(self, x)
+
+    monkeypatch.setattr(service, "MOST_AT_ONCE", 1)
+    monkeypatch.setattr(Resident, "probabilities", slower)
+
+    async def rush() -> list[Any]:
+        asked = (found.ask(Job("digits", np.zeros((1, 784), np.uint8))) for _ in range(20))
+        return await asyncio.gather(*asked, return_exceptions=True)
+
+    answers = asyncio.run(rush())
+    found.close()
+    refused = [one for one in answers if isinstance(one, RefusedError)]
+    assert 10 <= len(refused) <= 16
+    assert all(one.status == 503 and one.headers["retry-after"] == "1" for one in refused)
+    assert all(one.lines for one in answers if not isinstance(one, RefusedError))
+
+
+def test_an_answer_that_takes_too_long_is_refused_and_the_next_is_given(
+    model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service, "SECONDS", 0.1)
+    found, right = Service({"digits": model}), Resident.probabilities
+    naps = [0.5]
+
+    def sleepy(self: Resident, x: np.ndarray) -> np.ndarray:
+        time.sleep(naps.pop() if naps else 0)
+        return right(self, x)
+
+    monkeypatch.setattr(Resident, "probabilities", sleepy)
+
+    async def twice() -> None:
+        job = Job("digits", np.zeros((1, 784), np.uint8))
+        with pytest.raises(RefusedError, match="no answer in time"):
+            await found.ask(job)
+        await asyncio.sleep(0.6)
+        assert (await found.ask(Job("digits", np.zeros((1, 784), np.uint8)))).lines
+
+    asyncio.run(twice())
+    found.close()
+
+
+def test_the_resident_answers_as_the_model_whatever_the_batch(model: Model) -> None:
+    x, _ = draw(64, seed=1)
+    for one in (model, package.load()):
+        found, wanted = Resident(one).probabilities(x), one.predict_proba(x, engine="numpy")
+        np.testing.assert_allclose(found, wanted, atol=2e-5)
+        assert (found.argmax(1) == wanted.argmax(1)).all()
+
+
+# a real server
+
+
+@contextlib.contextmanager
+def serving(folder: Path, *arguments: object) -> Iterator[tuple[int, subprocess.Popen[str]]]:
+    command = [sys.executable, "-m", "fastnn", "draw", "--port", "0", "--no-open", *map(str, arguments)]
+    running = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert running.stdout and running.stderr
+    try:
+        port = int(re.search(r":(\d+)/", running.stdout.readline()).group(1))  # type: ignore[union-attr]
+        yield port, running
+    finally:
+        running.terminate()
+        running.wait(15)
+        running.stdout.close()
+        running.stderr.close()
+
+
+@pytest.fixture(scope="module")
+def port(model: Model, tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    folder = tmp_path_factory.mktemp("server")
+    model.save(folder / "digits.safetensors")
+    with serving(folder, "--weights", "digits.safetensors") as (found, _):
+        yield found
+
+
+def raw(port: int, content: bytes, wait: float = 8.0) -> bytes:
+    """What comes back until the connection ends."""
+    with socket.create_connection(("127.0.0.1", port), wait) as connection:
+        connection.sendall(content)
+        found = b""
+        try:
+            while part := connection.recv(65_536):
+                found += part
+        except (TimeoutError, ConnectionError):
+            pass
+        return found
+
+
+HEAD = b"POST /predict HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: image/png\r\nConnection: close\r\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "statuses"),
+    [
+        (HEAD + b"Content-Length: 2000000\r\n\r\n", (413,)),
+        (HEAD + b"Content-Length: -5\r\n\r\n", (400,)),
+        (HEAD + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", (400,)),
+        (HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + b"20000\r\n" + bytes(0x20000) * 9, (400, 413)),
+        (HEAD + b"X-Long: " + b"x" * 100_000 + b"\r\n\r\n", (400, 431)),
+        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", (400,)),
+        (b"GET / HTTP/1.1\r\nConnection: close\r\n\r\n", (400,)),
+        (b"nonsense\r\n\r\n", (400,)),
+    ],
+)  # fmt: skip
+def test_bytes_that_are_no_good_request(content: bytes, statuses: tuple[int, ...], port: int) -> None:
+    found = raw(port, content)
+    assert not found or int(found.split(b" ", 2)[1]) in statuses, found[:200]
+    assert httpx.get(f"http://127.0.0.1:{port}/healthz").status_code == 200
+
+
+def test_slow_bodies_are_ended_and_others_answered_meanwhile(port: int) -> None:
+    """50 half heads, 50 half bodies, 50 that say nothing; a good client does not notice."""
+    slow = [socket.create_connection(("127.0.0.1", port)) for _ in range(150)]
+    for n, one in enumerate(slow):
+        one.sendall((b"POST /predict HT", HEAD + b"Content-Length: 500\r\n\r\nhalf", b"")[n % 3])
+    took, begin = list[float](), time.perf_counter()
+    body = {"pixels": [0] * 784}
+    with httpx.Client() as client:
+        while time.perf_counter() - begin < 2:
+            start = time.perf_counter()
+            assert client.post(f"http://127.0.0.1:{port}/predict", json=body).status_code == 200
+            took.append(time.perf_counter() - start)
+    assert len(took) > 20
+    halves = slow[1::3]
+    for one in halves:
+        one.settimeout(10)
+        assert b" 408 " in one.recv(4_096)
+    assert time.perf_counter() - begin < 9
+    for one in slow:
+        one.close()
+    assert httpx.get(f"http://127.0.0.1:{port}/healthz").status_code == 200
+
+
+def test_eight_at_once_get_their_own_answers(port: int, model: Model) -> None:
+    x, _ = draw(40, seed=2)
+    wanted = [model.classes[n] for n in model.predict(x)]
+    found: dict[int, str] = {}
+
+    def client(first: int) -> None:
+        with httpx.Client() as one:
+            for n in range(first, len(x), 8):
+                answer = one.post(f"http://127.0.0.1:{port}/predict", json={"pixels": x[n].tolist()}).json()
+                found[n] = answer["predictions"][0]["label"]
+
+    threads = [threading.Thread(target=client, args=(n,)) for n in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [found[n] for n in range(len(x))] == wanted
+
+
+def test_a_net_is_trained_and_then_answers(port: int) -> None:
+    base = f"http://127.0.0.1:{port}"
+    asked = {
+        "hidden": "20",
+        "epochs": "2",
+        "batch_size": "64",
+        "optimizer": "adam",
+        "learning_rate": "",
+        "data": "strokes",
+    }
+    assert httpx.post(f"{base}/train", json=asked).status_code == 202
+    assert httpx.post(f"{base}/train", json=asked).status_code == 409
+    with httpx.stream("GET", f"{base}/train/events", timeout=120) as stream:
+        events = [json.loads(line[6:]) for line in stream.iter_lines() if line.startswith("data: ")]
+    assert [event["event"] for event in events] == ["start", "epoch", "epoch", "done"]
+    assert events[1]["loss"] > events[2]["loss"]
+    assert events[2]["test_accuracy"] > 0.5
+    names = [one["name"] for one in httpx.get(f"{base}/models").json()["models"]]
+    assert names == ["digits", events[-1]["model"]]
+    found = httpx.post(f"{base}/predict", params={"model": names[1]}, json={"pixels": [0] * 784})
+    assert found.json()["model"] == names[1]
+    httpx.post(f"{base}/train", json={**asked, "epochs": "500"})
+    with httpx.stream("GET", f"{base}/train/events", timeout=60) as stream:
+        lines = []
+        for line in stream.iter_lines():
+            if '"epoch": 2' in line:
+                httpx.post(f"{base}/train/stop", json={})
+            lines.append(line)
+    assert '"text": "stopped: ' in "".join(lines)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"epochs": "0"}, "--epochs 0"),
+        ({"epochs": "501"}, "at most 500 epochs"),
+        ({"hidden": "9000,9000"}, "parameters here"),
+        ({"hidden": "x"}, "is not a number"),
+        ({"optimizer": "magic"}, "--optimizer"),
+        ({"data": "/etc"}, "expected one of auto"),
+        ({"checkpoint": "/tmp"}, "expected hidden"),
+        ({"learning_rate": "nan"}, "--lr"),
+    ],
+)
+def test_trainings_that_cannot_be(change: dict[str, str], message: str, ask: Client) -> None:
+    found = ask("POST", "/train", json={"hidden": "8", **change})
+    assert found.status_code == 400
+    assert message in found.json()["error"]
+
+
+def test_training_needs_json_and_is_not_offered_to_others(model: Model, ask: Client) -> None:
+    assert ask("POST", "/train", content=b"{}", headers={"content-type": "text/plain"}).status_code == 415
+    shut = Client(application({"digits": model}, training=False))
+    assert shut("POST", "/train", json={}).status_code == 404
+    assert shut("GET", "/models").json()["train"] is None
+
+
+# the command
+
+
+@pytest.mark.parametrize(("number", "codes"), [(signal.SIGTERM, (143, -15)), (signal.SIGINT, (130, -2))])
+def test_a_signal_ends_it_at_once(number: int, codes: tuple[int, ...], tmp_path: Path) -> None:
+    with serving(tmp_path) as (port, running):
+        assert httpx.get(f"http://127.0.0.1:{port}/").status_code == 200
+        begin = time.perf_counter()
+        running.send_signal(number)
+        assert running.wait(15) in codes
+        assert time.perf_counter() - begin < 6
+        assert running.stderr
+        assert "Traceback" not in running.stderr.read()
+
+
+def test_what_the_command_refuses(model: Model, tmp_path: Path) -> None:
+    taken = socket.socket()
+    taken.bind(("127.0.0.1", 0))
+    taken.listen()
+    with taken:
+        line = clean_error(fastnn("draw", "--port", taken.getsockname()[1], "--no-open"), 1)
+    assert "take another one with --port" in line
+    assert "name what they call it by --allow-host" in clean_error(fastnn("draw", "--host", "0.0.0.0"), 2)
+    assert "expected 0 to 65535" in clean_error(fastnn("draw", "--port", 70_000), 2)
+    other = package.train((np.random.default_rng(0).random((50, 5)), np.arange(50) % 2), 4, epochs=1)
+    other.save(tmp_path / "t.npz")
+    assert "pictures of 28x28" in clean_error(fastnn("draw", "-w", tmp_path / "t.npz"), 3)
+    assert "pictures of 28x28" in clean_error(
+        fastnn("draw", "-w", tmp_path / "t.npz", "--export", tmp_path / "e.html"), 3
+    )
+    assert "no such file" in clean_error(fastnn("draw", "-w", tmp_path / "none"), 3)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["t.npz"]
+
+
+def test_an_exported_page_is_whole_and_asks_nobody(model: Model, tmp_path: Path) -> None:
+    model.metadata["classes"] = ["<script>alert(1)</script>", *map(str, range(1, 10))]
+    text = page(model, "digits")
+    assert "<script>alert" not in text
+    assert text.count("<script>") == 3
+    assert not re.search(r'(src|href)="(?!data:)', text)
+    assert "default-src 'none'" in text
+    encoded = re.search(r'id="weights">([^<]+)<', text)
+    assert encoded
+    tensors = np.frombuffer(base64.b64decode(encoded[1]), "<f4")
+    assert (tensors == np.concatenate([tensor.ravel() for tensor in model.parameters])).all()
+    model.metadata["classes"] = list(map(str, range(10)))
+    model.save(tmp_path / "m.npz")
+    done = fastnn("draw", "-w", "m.npz", "--export", "page.html", cwd=tmp_path)
+    assert "page.html: " in done.stdout, done.stderr
+    assert (tmp_path / "page.html").stat().st_size > 100_000
+
+
+def test_the_page_is_small() -> None:
+    names = ("page.html", "page.css", "page.js", "digit.js")
+    assert sum((ROOT / "fastnn" / "web" / name).stat().st_size for name in names) < 60_000
+
+
+def test_pictures_of_all_sizes_up_to_the_limit(ask: Client) -> None:
+    out = io.BytesIO()
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (280, 280), np.uint8)).save(out, "PNG")
+    found = ask("POST", "/predict", content=out.getvalue(), headers={"content-type": "image/png"})
+    assert found.status_code == 200
