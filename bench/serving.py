@@ -20,6 +20,7 @@ from PIL import Image
 
 import fastnn
 from fastnn.datasets import draw
+from fastnn.images import prepare_digit
 
 BARE = """
 import io, socket, sys
@@ -34,7 +35,9 @@ async def predict(request):
     picture = np.asarray(Image.open(io.BytesIO(await request.body())), np.float32) / 255
     return JSONResponse({"sum": float(picture.sum())})
 
-found = socket.socket(); found.bind(("127.0.0.1", 0)); print(f"http://127.0.0.1:{found.getsockname()[1]}/", flush=True)
+found = socket.socket(proto=socket.IPPROTO_TCP)
+found.bind(("127.0.0.1", 0))
+print(f"http://127.0.0.1:{found.getsockname()[1]}/", flush=True)
 uvicorn.Server(uvicorn.Config(Starlette(routes=[Route("/predict", predict, methods=["POST"])]), **LIMITS)).run([found])
 """
 
@@ -67,9 +70,11 @@ def request(body: bytes, kind: str) -> bytes:
 
 
 def png(side: int = 28) -> bytes:
+    """A digit that lies as MNIST's do, so that it comes through as it is; enlarged, it is prepared."""
+    pictures = draw(100, seed=3)[0].reshape(-1, 28, 28)
+    digit = next(one for one in pictures if (prepare_digit(one.astype(np.float32) / 255).pixels == one).all())
     out = io.BytesIO()
-    digit = Image.fromarray(draw(1, seed=3)[0].reshape(28, 28))
-    digit.resize((side, side)).save(out, "PNG")
+    Image.fromarray(digit).resize((side, side)).save(out, "PNG")
     return out.getvalue()
 
 

@@ -177,7 +177,7 @@ def test_train_and_watch_and_draw_on_it(opened: Callable[..., Any], address: str
     page.get_by_label("Data").select_option("strokes")
     page.get_by_role("button", name="Train").click()
     until(page, "state.textContent.includes('now draw on it')", seconds=90)
-    assert page.evaluate("history.length") == 4
+    assert page.evaluate("watched.length") == 4
     drawn = page.evaluate("Array.from(loss.getContext('2d').getImageData(0, 0, loss.width, loss.height).data)")
     assert np.count_nonzero(drawn) > 1_000
     assert "784-64-10, trained here" in page.locator("#model").input_value()
@@ -187,7 +187,7 @@ def test_train_and_watch_and_draw_on_it(opened: Callable[..., Any], address: str
     page.get_by_role("tab", name="Train and watch").click()
     page.get_by_label("Epochs").fill("500")
     page.get_by_role("button", name="Train").click()
-    until(page, "history.length > 2", seconds=60)
+    until(page, "watched.length > 2", seconds=60)
     page.get_by_role("button", name="Stop").click()
     until(page, "state.textContent.startsWith('stopped')", seconds=10)
 

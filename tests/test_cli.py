@@ -186,6 +186,7 @@ def test_bench_shows_the_phases_of_a_step() -> None:
     assert "thread 1" not in shown
 
 
+@pytest.mark.long
 def test_bench_measures_every_line() -> None:
     rows = list(map(json.loads, fastnn("bench", "--threads", 1, "--json").stdout.splitlines()))
     assert len(rows) == 8

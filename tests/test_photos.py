@@ -41,7 +41,7 @@ def read_share(model: Model, digits: np.ndarray, labels: np.ndarray) -> tuple[fl
 
 def test_photos_of_drawn_digits_are_read(model: Model) -> None:
     """As well as the digits themselves, which this net has never seen the like of."""
-    x, y = draw(60, seed=11)
+    x, y = draw(40, seed=11)
     clean = float((model.predict(x, engine="numpy") == y).mean())
     prepared, small = read_share(model, x, y)
     assert prepared >= clean - 0.05
@@ -50,7 +50,7 @@ def test_photos_of_drawn_digits_are_read(model: Model) -> None:
 
 def test_photos_of_mnist_are_read(model: Model, mnist: Dataset) -> None:
     assert mnist.test
-    prepared, small = read_share(model, mnist.test.x[:60], mnist.test.y[:60])
+    prepared, small = read_share(model, mnist.test.x[:40], mnist.test.y[:40])
     assert prepared >= 0.95
     assert small < 0.6
 
@@ -66,12 +66,12 @@ def test_2000_photos_of_mnist_are_read(model: Model, mnist: Dataset) -> None:
 def test_paper_without_ink_is_blank() -> None:
     """Light, shadows, lines and grain are no digit."""
     found = 0
-    for seed in range(30):
+    for seed in range(20):
         random = np.random.default_rng([seed, 9])
         shape = tuple(random.integers(200, 900, 2))
         photo = _photographed(np.zeros(shape, np.float32), float(random.uniform(0.2, 0.9) * min(shape)), random)
         found += prepare_digit(decode(photo)).warning == "blank picture: the answer means nothing"
-    assert found >= 28
+    assert found >= 19
 
 
 @pytest.mark.parametrize("seed", range(8))

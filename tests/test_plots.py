@@ -192,7 +192,7 @@ def test_what_cannot_be_plotted_is_one_line(folder: Path, tmp_path: Path) -> Non
     for arguments, code, message in (
         (("history", folder / "digits.npz"), 3, "tensors missing"),
         (("history", tmp_path / "none"), 3, "No such file"),
-        (("history", "--out", "a.gif"), 2, "ends in .png, .svg, .pdf"),
+        (("history", folder / "model.safetensors", "--out", "a.gif"), 2, "ends in .png, .svg, .pdf"),
         (("confusion", "--out", tmp_path / "no" / "a.png"), 2, "there is no folder"),
         (("predictions", "--wrong", "--most-confident"), 2, "take one of them"),
         (("predictions", "--count", 0), 2, "expected 1 to 400"),

@@ -21,7 +21,7 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
-from conftest import ROOT, clean_error, fastnn
+from conftest import ROOT, clean_error, fastnn, make_dataset
 from photos import many
 from PIL import Image
 
@@ -471,6 +471,21 @@ def test_a_net_is_trained_and_then_answers(port: int) -> None:
                 httpx.post(f"{base}/train/stop", json={})
             lines.append(line)
     assert '"text": "stopped: ' in "".join(lines)
+
+
+def test_the_oldest_net_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    from fastnn.web import room
+
+    kept, dropped = list[str](), list[str]()
+    monkeypatch.setattr(room, "MOST_MODELS", 1)
+    monkeypatch.setattr(room, "load", lambda name: make_dataset(60, 784, 10))
+    found = room.Room(lambda name, model: kept.append(name), dropped.append)
+    for _ in range(3):
+        found.start({"hidden": "4", "epochs": "1"})
+        assert found._thread
+        found._thread.join(60)
+    assert [name[-1] for name in kept] == ["1", "2", "3"]
+    assert dropped == kept[:2]
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
+from threading import Thread
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -53,13 +56,19 @@ def draw(
     def ready() -> None:
         say(address)
         note("Ctrl-C ends it")
-        if browser:
+        if browser and _has_screen():
             import webbrowser
 
-            webbrowser.open(address)
+            Thread(target=webbrowser.open, args=(address,), daemon=True).start()
 
     with listening:
         serve(app, listening, ready)
+
+
+def _has_screen() -> bool:
+    """Whether a browser can open a window; one for the terminal would be in the way."""
+    screens = (os.environ.get("DISPLAY"), os.environ.get("WAYLAND_DISPLAY"))
+    return sys.platform in ("darwin", "win32") or any(screens)
 
 
 def _export(path: Path, weights: list[Path] | None) -> None:

@@ -25,7 +25,7 @@ OutOption = Annotated[
 ]
 TextOption = Annotated[bool, typer.Option("--text", help="Show it in the terminal; needs no matplotlib.")]
 RunsArgument = Annotated[
-    list[Path] | None, typer.Argument(help="Model files, or what train --json printed; the shipped model by default.")
+    list[Path], typer.Argument(help="Model files, or what train --json printed.", metavar="RUN...", show_default=False)
 ]
 _KINDS = ("png", "svg", "pdf")
 
@@ -123,14 +123,11 @@ def _curves_of_lines(path: Path) -> dict[str, list[float]]:
 
 
 @plot.command()
-def history(runs: RunsArgument = None, out: OutOption = None, text: TextOption = False) -> None:
+def history(runs: RunsArgument, out: OutOption = None, text: TextOption = False) -> None:
     """Loss, accuracy and learning rate by epoch; several runs in one figure."""
-    from fastnn import weights
-
     _check(out)
-    paths = runs or [weights.shipped()]
-    names = [path.stem if len({p.stem for p in paths}) == len(paths) else str(path) for path in paths]
-    found = {name: read_curves(path) for name, path in zip(names, paths, strict=True)}
+    names = [path.stem if len({p.stem for p in runs}) == len(runs) else str(path) for path in runs]
+    found = {name: read_curves(path) for name, path in zip(names, runs, strict=True)}
     if text:
         from fastnn.cli import charts
 

@@ -24,11 +24,12 @@ _PEAK = 99.9  # percentile of ink that counts as full
 _NOISE = 2.0  # deviations of the paper's grain, before it is smoothed: less than this is no ink
 _SOFT = 0.002  # of the longer side: how far grain is smoothed
 _LEAN = 10  # degrees that ruled lines may be off
+_CLEAN = 1.5 / 255  # of one value: as near as a byte can be
 _RULED = 60  # pixels of the shorter side below which no lines are looked for
 _FAINT = 0.02  # of the range from black to white: less than this is no line
 _CROSSING = 1.5  # times a line: what is stronger on it is a stroke
 _POOL = 4  # rows of the coarse copy's
-_WHITE = np.array([0.299, 0.587, 0.114], np.float32)
+_LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class Ink:
 
 def grey_of(picture: np.ndarray) -> np.ndarray:
     """(height, width) of a picture with or without colours."""
-    return picture if picture.ndim == 2 else picture @ _WHITE
+    return picture if picture.ndim == 2 else picture @ _LUMINANCE
 
 
 def find_ink(picture: np.ndarray, trace: Trace | None = None) -> Ink | None:
@@ -69,7 +70,9 @@ def find_ink(picture: np.ndarray, trace: Trace | None = None) -> Ink | None:
     scale = min(1.0, WORK / max(picture.shape[:2]))
     work = resized(picture, scale) if scale < 1 else picture
     channels = [work] if work.ndim == 2 else [np.ascontiguousarray(work[..., c]) for c in range(3)]
-    ink = _differences(channels, 1 if _is_dark(channels) else -1)
+    ink = _on_clean_paper(work) if work.ndim == 2 else None
+    if ink is None:
+        ink = _differences(channels, 1 if _is_dark(channels) else -1)
     tell("paper removed", ink / max(float(ink.max()), 1e-6))
     ink = without_lines(ink)
     tell("lines removed", ink / max(float(ink.max()), 1e-6))
@@ -79,6 +82,16 @@ def find_ink(picture: np.ndarray, trace: Trace | None = None) -> Ink | None:
     if peak < max(BLANK, _NOISE * grain):
         return None
     return Ink(np.clip(smooth / peak, 0, 1).astype(np.float32), peak)
+
+
+def _on_clean_paper(grey: np.ndarray) -> np.ndarray | None:
+    """Ink where most of a picture, and of its border, is one and the same value, as in drawings and screenshots."""
+    border = np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]])
+    paper = float(np.median(border))
+    if min((np.abs(part - paper) < _CLEAN).mean() for part in (border, grey)) < 0.6:
+        return None
+    ink = np.abs(grey - paper)
+    return np.where(ink < _CLEAN, 0, ink)
 
 
 def _differences(channels: list[np.ndarray], sign: int) -> np.ndarray:
@@ -147,8 +160,9 @@ def without_lines(ink: np.ndarray) -> np.ndarray:
 def _without_level_lines(ink: np.ndarray) -> np.ndarray:
     """The lines nearest to level, all of one slope: found in a coarse copy, then to a quarter of a degree."""
     height, width = ink.shape
-    if min(height, width) < _RULED:
-        return ink
+    ends = max(1, width // 33)
+    if min(height, width) < _RULED or min(ink[:, :ends].max(), ink[:, -ends:].max()) <= _FAINT:
+        return ink  # too small for lines, or nothing at one of the edges where they would begin and end
     padded = np.pad(ink, ((0, -height % _POOL), (0, 0)))
     coarse = padded.reshape(-1, _POOL, width).max(axis=1)[:, :: max(1, width // 48)]
     ratio = coarse.shape[1] / width * _POOL  # of slopes, in the coarse copy

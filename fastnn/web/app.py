@@ -63,7 +63,7 @@ def application(models: dict[str, Model], hosts: Iterable[str] = (), training: b
         raise UsageError('the page needs Starlette and uvicorn: pip install "fastnn[web]"') from error
 
     service, metrics = Service(models), Metrics()
-    room = Room(service.add) if training else None
+    room = Room(service.add, service.drop) if training else None
     assets = {path: (files("fastnn.web").joinpath(name).read_bytes(), kind) for path, (name, kind) in ASSETS.items()}
 
     async def asset(request: Request) -> Response:
@@ -80,7 +80,7 @@ def application(models: dict[str, Model], hosts: Iterable[str] = (), training: b
         return JSONResponse(_described(name, found, request.query_params.get("pixels") == "1"))
 
     async def list_models(request: Request) -> Response:
-        found = {"models": [_model(name, one.model) for name, one in service.models.items()]}
+        found = {"models": [_model(name, one.model) for name, one in list(service.models.items())]}
         return JSONResponse({**found, "train": room.choices if room else None})
 
     async def train(request: Request) -> Response:

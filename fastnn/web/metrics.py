@@ -5,7 +5,19 @@ from __future__ import annotations
 from collections import Counter
 
 _BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0)
-_PATHS = ("/", "/predict", "/healthz", "/metrics", "/models", "/openapi.json", "/train", "/train/events")
+_PATHS = (
+    "/",
+    "/predict",
+    "/healthz",
+    "/metrics",
+    "/models",
+    "/openapi.json",
+    "/page.css",
+    "/page.js",
+    "/digit.js",
+    "/train",
+    "/train/events",
+)
 
 
 class Metrics:

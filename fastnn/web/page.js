@@ -2,7 +2,7 @@
 const $ = id => document.getElementById(id);
 const colour = name => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 const pad = $("pad"), context = pad.getContext("2d");
-let strokes = [], current = null, picture = null, models = [], asking = false, again = false;
+let strokes = [], current = null, picture = null, file = null, models = [], asking = false, again = false;
 
 // drawing
 
@@ -132,9 +132,10 @@ function say(text, kind = "unsure") {
 
 // pictures: dropped, pasted, chosen
 
-async function read(file) {
-  if (!file) return;
+async function read(chosen) {
+  if (!chosen) return;
   try {
+    file = chosen;
     strokes = [];
     picture = await createImageBitmap(file).catch(() => null);
     redraw();
@@ -189,7 +190,7 @@ tabs.forEach((tab, n) => {
 // training
 
 const form = $("settings");
-let source = null, history = [];
+let source = null, watched = [];
 
 function option(value) {
   const made = document.createElement("option");
@@ -221,14 +222,14 @@ if ($("stop")) $("stop").onclick = () => request("/train/stop", { method: "POST"
 
 function watch() {
   source?.close();
-  history = [];
+  watched = [];
   plot();
   running(true);
   $("state").textContent = "loading data and kernels …";
   source = new EventSource("/train/events");
   source.onmessage = message => {
     const event = JSON.parse(message.data);
-    if (event.event === "epoch") { history.push(event); plot(); }
+    if (event.event === "epoch") { watched.push(event); plot(); }
     $("state").textContent = event.text;
     if (event.event === "done" || event.event === "failed") {
       source.close();
@@ -249,12 +250,12 @@ function plot() {
 function curves(canvas, lines, logarithmic) {
   const g = canvas.getContext("2d"), w = canvas.width, h = canvas.height, edge = { l: 52, r: 10, t: 10, b: 24 };
   g.clearRect(0, 0, w, h);
-  if (!history.length) return;
-  const values = lines.flatMap(([key]) => history.map(e => e[key])).filter(Number.isFinite);
+  if (!watched.length) return;
+  const values = lines.flatMap(([key]) => watched.map(e => e[key])).filter(Number.isFinite);
   const f = logarithmic ? v => Math.log10(Math.max(v, 1e-6)) : v => v;
   let low = Math.min(...values.map(f)), high = logarithmic ? Math.max(...values.map(f)) : 1;
   if (high - low < 1e-3) { low -= 5e-4; high += 5e-4; }
-  const last = Math.max(2, history[history.length - 1].epochs);
+  const last = Math.max(2, watched[watched.length - 1].epochs);
   const x = epoch => edge.l + (epoch - 1) / (last - 1) * (w - edge.l - edge.r);
   const y = v => edge.t + (high - f(v)) / (high - low) * (h - edge.t - edge.b);
   g.font = "13px system-ui, sans-serif";
@@ -271,16 +272,16 @@ function curves(canvas, lines, logarithmic) {
     g.strokeStyle = g.fillStyle = colour(n ? "--unsure" : "--sure");
     g.lineWidth = 2.5; g.setLineDash(dash);
     g.beginPath();
-    history.filter(e => Number.isFinite(e[key])).forEach((e, i) => g[i ? "lineTo" : "moveTo"](x(e.epoch), y(e[key])));
+    watched.filter(e => Number.isFinite(e[key])).forEach((e, i) => g[i ? "lineTo" : "moveTo"](x(e.epoch), y(e[key])));
     g.stroke(); g.setLineDash([]);
-    const end = history[history.length - 1];
+    const end = watched[watched.length - 1];
     if (Number.isFinite(end[key])) { g.beginPath(); g.arc(x(end.epoch), y(end[key]), 3.5, 0, 7); g.fill(); }
   });
 }
 
 // begin
 
-$("model").onchange = ask;
+$("model").onchange = () => picture ? read(file) : ask();
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { redraw(); plot(); });
 if (self.fastnnModels) $("model").replaceChildren(...fastnnModels.map(one => option(one.name)));
 (self.fastnnModels ? Promise.resolve() : listModels()).then(ask).catch(error => say(error.message));

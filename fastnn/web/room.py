@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,7 +21,7 @@ from fastnn.training import Training
 from fastnn.web.guards import RefusedError
 
 DATA = ("auto", "mnist", "strokes", "fashion-mnist")  # names only: no request names a file
-MOST_PARAMETERS, MOST_EPOCHS, MOST_LISTENERS = 5_000_000, 500, 32
+MOST_PARAMETERS, MOST_EPOCHS, MOST_LISTENERS, MOST_MODELS = 5_000_000, 500, 32, 8
 _PATIENCE = 0.03  # seconds between two looks at what is new
 _KEYS = ("hidden", "optimizer", "learning_rate", "batch_size", "epochs")
 
@@ -37,9 +38,13 @@ class Room:
     ----------
     keep : callable
         Given the name and the model when training is over.
+    drop : callable
+        Given the name of a model that is to be forgotten, since eight younger ones are there.
     """
 
     keep: Callable[[str, Model], None]
+    drop: Callable[[str], None]
+    _kept: deque[str] = field(default_factory=deque)
     _events: list[dict[str, Any]] = field(default_factory=list)
     _thread: threading.Thread | None = None
     _stop: threading.Event = field(default_factory=threading.Event)
@@ -168,6 +173,9 @@ class Room:
         self._trained += 1
         name = f"{sizes}, trained here {self._trained}"
         self.keep(name, run.model())
+        self._kept.append(name)
+        if len(self._kept) > MOST_MODELS:
+            self.drop(self._kept.popleft())
         seconds = sum(epoch.seconds for epoch in run.history)
         right = next((e["test_accuracy"] for e in reversed(events) if e.get("test_accuracy") is not None), None)
         reads = f"reads {right:.2%} of the test examples " if right is not None else "trained "

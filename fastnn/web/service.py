@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import queue
 import threading
 from dataclasses import dataclass, field
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from fastnn import images, inference
-from fastnn.errors import DataError, FastnnError
+from fastnn.errors import DataError
 from fastnn.images import Prepared
 from fastnn.model import Model, Prediction
 from fastnn.reference import ACTIVATIONS
@@ -100,6 +101,10 @@ class Service:
             raise DataError(f"{name}: not a model of classes on pictures of 28x28 pixels, which this server needs")
         self.models[name] = Resident(model)
 
+    def drop(self, name: str) -> None:
+        """Forget a model."""
+        self.models.pop(name, None)
+
     @property
     def waiting(self) -> int:
         """Requests in the queue."""
@@ -144,26 +149,34 @@ class Service:
                     break
             asked = [job for job in jobs if job is not None and not job.answer.cancelled()]
             for name in {job.model for job in asked}:
-                self._answer([job for job in asked if job.model == name], self.models[name])
+                resident = self.models.get(name)
+                if resident:  # else dropped meanwhile: whoever asked is told that it took too long
+                    results = _answers([job for job in asked if job.model == name], resident)
+                    with contextlib.suppress(RuntimeError):  # the loop may have ended
+                        results[0][0].loop.call_soon_threadsafe(_deliver, results)
             if None in jobs:
                 return
 
-    def _answer(self, jobs: list[Job], resident: Resident) -> None:
-        ready: list[tuple[Job, list[list[Prepared]]]] = []
-        for job in jobs:
-            try:
-                ready.append((job, _prepared(job, resident.model)))
-            except Exception as error:  # whatever it is, the thread lives on and the one who asked is told
-                _deliver(job, error)
-        flat = [one.pixels.reshape(-1) for _, lines in ready for line in lines for one in line]
-        probabilities = resident.probabilities(np.stack(flat)) if flat else np.zeros((0, 1))
-        at = 0
-        for job, lines in ready:
-            found, first = [], at
-            for line in lines:
-                found.append(resident.model.answers(line, probabilities[at : at + len(line)], ""))
-                at += len(line)
-            _deliver(job, Answer(found, np.array(flat[first:at]).reshape(-1, images.SIDE**2)))
+
+def _answers(jobs: list[Job], resident: Resident) -> list[tuple[Job, Answer | Exception]]:
+    """What each is to be told; all that can be read go through the network together."""
+    results: list[tuple[Job, Answer | Exception]] = []
+    ready: list[tuple[Job, list[list[Prepared]]]] = []
+    for job in jobs:
+        try:
+            ready.append((job, _prepared(job, resident.model)))
+        except Exception as error:  # whatever it is, the thread lives on and the one who asked is told
+            results.append((job, error))
+    flat = [one.pixels.reshape(-1) for _, lines in ready for line in lines for one in line]
+    probabilities = resident.probabilities(np.stack(flat)) if flat else np.zeros((0, 1))
+    at = 0
+    for job, lines in ready:
+        found, first = [], at
+        for line in lines:
+            found.append(resident.model.answers(line, probabilities[at : at + len(line)], ""))
+            at += len(line)
+        results.append((job, Answer(found, np.array(flat[first:at]).reshape(-1, images.SIDE**2))))
+    return results
 
 
 def _prepared(job: Job, model: Model) -> list[list[Prepared]]:
@@ -175,16 +188,12 @@ def _prepared(job: Job, model: Model) -> list[list[Prepared]]:
     return [[model.recipe(picture)]]
 
 
-def _deliver(job: Job, result: Answer | Exception) -> None:
-    def set_result() -> None:
-        if not job.answer.done():
-            if isinstance(result, Exception):
-                job.answer.set_exception(result)
-            else:
-                job.answer.set_result(result)
-
-    try:
-        job.loop.call_soon_threadsafe(set_result)
-    except RuntimeError:  # the server is gone
-        if not isinstance(result, FastnnError):
-            return
+def _deliver(results: list[tuple[Job, Answer | Exception]]) -> None:
+    """In the loop that waits for them, all at once."""
+    for job, result in results:
+        if job.answer.done():
+            continue
+        if isinstance(result, Exception):
+            job.answer.set_exception(result)
+        else:
+            job.answer.set_result(result)
