@@ -237,7 +237,7 @@ def test_several_things_are_told_apart_for_digits_only(tmp_path: Path) -> None:
     assert "told apart for digits only" in line
 
 
-@pytest.mark.parametrize("side", [24, 40, 100])
+@pytest.mark.parametrize("side", [36, 60, 120])
 def test_a_small_digit_on_a_large_sheet_is_found(side: int, model: Model) -> None:
     found = []
     for digit in range(10):

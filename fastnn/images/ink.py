@@ -20,7 +20,8 @@ WORK = 640  # pixels of the longer side that all this is done at
 BLANK = 0.06  # of the range from black to white: less than this is no ink
 _CELLS = 96  # of the small copy's longer side
 _WINDOW = 0.3  # of its shorter side: wider than any stroke
-_PEAK = 99.99  # percentile of ink that counts as full: 40 of the pixels, which a small digit has
+_PEAK = 99.9  # percentile of ink that counts as full
+_CLEAN_PEAK = 99.99  # the same where paper has no grain: a small digit on a large sheet has as many pixels
 _NOISE = 2.0  # deviations of the paper's grain, before it is smoothed: less than this is no ink
 _SOFT = 0.002  # of the longer side: how far grain is smoothed
 _LEAN = 10  # degrees that ruled lines may be off
@@ -78,7 +79,7 @@ def find_ink(picture: np.ndarray, trace: Trace | None = None) -> Ink | None:
     tell("lines removed", ink / max(float(ink.max()), 1e-6))
     grain = float(np.percentile(ink[::2, ::2], 60)) / 0.2533  # half of a bell; its other half was cut off to 0
     smooth = blurred(ink, _SOFT * max(ink.shape)) if grain > 0 else ink
-    peak = float(np.percentile(smooth, _PEAK))
+    peak = float(np.percentile(smooth, _PEAK if grain > 0 else _CLEAN_PEAK))
     if peak < max(BLANK, _NOISE * grain):
         return None
     return Ink(np.clip(smooth / peak, 0, 1).astype(np.float32), peak)
