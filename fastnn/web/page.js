@@ -3,6 +3,7 @@ const $ = id => document.getElementById(id);
 const colour = name => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 const pad = $("pad"), context = pad.getContext("2d");
 let strokes = [], current = null, picture = null, file = null, models = [], asking = false, again = false;
+let turn = 0;  // of what is looked at: an answer to something older is not shown
 
 // drawing
 
@@ -40,6 +41,7 @@ pad.addEventListener("pointerdown", event => {
   pad.focus({ preventScroll: true });
   pad.setPointerCapture(event.pointerId);
   picture = null;
+  turn++;
   current = [pointOf(event)];
   current.pen = +$("pen").value;
   current.id = event.pointerId;
@@ -60,7 +62,7 @@ for (const kind of ["pointerup", "pointercancel"]) {
 }
 
 function undo() { if (picture) picture = null; else strokes.pop(); changed(); }
-function clear() { strokes = []; picture = null; current = null; changed(); }
+function clear() { turn++; strokes = []; picture = null; current = null; changed(); }
 $("undo").onclick = undo;
 $("clear").onclick = clear;
 addEventListener("keydown", event => {
@@ -80,8 +82,8 @@ async function ask() {
   try {
     do {
       again = false;
-      const pixels = pixelsOfStrokes(strokes);
-      show(await fastnnPredict(pixels), pixels);
+      const pixels = pixelsOfStrokes(strokes), mine = turn, answer = await fastnnPredict(pixels);
+      if (mine === turn) show(answer, pixels);
     } while (again);
   } catch (error) { say(error.message); } finally { asking = false; }
 }
@@ -134,6 +136,7 @@ function say(text, kind = "unsure") {
 
 async function read(chosen) {
   if (!chosen) return;
+  const mine = ++turn;
   try {
     file = chosen;
     strokes = [];
@@ -149,7 +152,7 @@ async function read(chosen) {
     const content = file.size > 900000 && picture ? await smaller(picture) : file;
     const found = await request(path, { method: "POST", headers: { "content-type": "application/octet-stream" }, body: content });
     const answer = found.predictions[0];
-    show(answer, Uint8Array.from(atob(answer.pixels), c => c.charCodeAt(0)));
+    if (mine === turn) show(answer, Uint8Array.from(atob(answer.pixels), c => c.charCodeAt(0)));
   } catch (error) { say(error.message); }
 }
 
