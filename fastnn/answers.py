@@ -9,6 +9,7 @@ import numpy as np
 from fastnn.datasets import Dataset, relabelled
 from fastnn.datasets.base import Split, dense_rows
 from fastnn.errors import DataError, UsageError
+from fastnn.inference import confusion_matrix
 from fastnn.model import Model
 
 
@@ -48,8 +49,7 @@ class Answers:
     @property
     def confusion(self) -> np.ndarray:
         """How often each class was taken for which, row the true one    (C, C)"""
-        count = len(self.classes)
-        return np.bincount(self.labels * count + self.predicted, minlength=count * count).reshape(count, count)
+        return confusion_matrix(self.labels, self.predicted, len(self.classes))
 
     def mean_confidence(self) -> dict[str, float]:
         """For each true class that occurs: the mean probability that it was given."""

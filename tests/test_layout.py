@@ -37,7 +37,7 @@ MAY_IMPORT = {
     },
     "checkpoint": {"errors", "files", "kernels", "settings", "stopping", "training"},
     "gradcheck": {"errors", "inference", "kernels", "network", "reference", "settings"},
-    "answers": {"datasets", "errors", "model"},
+    "answers": {"datasets", "errors", "inference", "model"},
     "plots": {"calibration", "errors"},
     "reports": {"answers", "model", "plots"},
     "web": {

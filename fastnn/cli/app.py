@@ -224,12 +224,7 @@ def evaluate(
             f"{dataset.name}, {split.value}: {result.accuracy:.2%} of {result.examples:,} right, "
             f"loss {result.loss:.4f}, calibration error {result.calibration_error:.2%}"
         )
-        header = ["true \\ said", *map(printable, model.classes), "right"]
-        rows = [
-            [name, *(str(n) if n else "." for n in row), f"{result.per_class.get(name, 0):.1%}"]
-            for name, row in zip(model.classes, result.confusion, strict=True)
-        ]
-        say(display.table(header, rows, right=range(1, len(header))))
+        say(display.confusion(result.confusion, model.classes))
     if min_accuracy is not None and (result.accuracy or 0) < min_accuracy:
         raise QualityError(f"accuracy {result.accuracy:.4f} is below --min-accuracy {min_accuracy:g}")
 

@@ -40,18 +40,6 @@ def history(runs: Mapping[str, Mapping[str, Sequence[float]]]) -> str:
     return "\n".join(lines)
 
 
-def confusion(answers: Answers) -> str:
-    """Counts, row the true class, column the predicted one; a dot for none."""
-    counts = answers.confusion
-    header = ["true \\ said", *map(printable, answers.classes), "right"]
-    totals = np.maximum(counts.sum(axis=1), 1)
-    rows = [
-        [name, *(str(n) if n else "." for n in row), f"{row[place] / totals[place]:.1%}"]
-        for place, (name, row) in enumerate(zip(map(printable, answers.classes), counts, strict=True))
-    ]
-    return table(header, rows, right=range(1, len(header)))
-
-
 def half_blocks(picture: np.ndarray) -> list[str]:
     """A picture (height, width), ink high, as lines of characters, two pixels each."""
     top = float(picture.max()) or 1.0
@@ -63,29 +51,13 @@ def half_blocks(picture: np.ndarray) -> list[str]:
     ]
 
 
-def predictions(answers: Answers, rows: np.ndarray, across: int = 4) -> str:
+def predictions(answers: Answers, rows: np.ndarray) -> str:
     """Pictures with what was read, and what they are where that was wrong."""
-    shown, lines = answers.pictures(rows), list[str]()
-    shown = shown if shown.ndim == 3 else shown.mean(axis=-1)
-    wide = shown.shape[2]
-    for first in range(0, len(rows), across):
-        part = slice(first, first + across)
-        titles = []
-        for row in rows[part]:
-            said, true = answers.classes[answers.predicted[row]], answers.classes[answers.labels[row]]
-            wrong = "" if said == true else f", is {printable(true)}"
-            titles.append(f"{printable(said)} {answers.confidence[row]:.0%}{wrong}"[:wide].ljust(wide))
-        pictures = [half_blocks(picture) for picture in shown[part]]
-        lines += ["  ".join(titles).rstrip(), *("  ".join(parts).rstrip() for parts in zip(*pictures, strict=True)), ""]
-    return "\n".join(lines).rstrip()
-
-
-def confidence(probabilities: Mapping[str, float]) -> str:
-    """A bar for each class."""
-    widest = max(len(printable(name)) for name in probabilities)
-    return "\n".join(
-        f"  {printable(name).rjust(widest)}  {p:6.1%}  {bar(p)}".rstrip() for name, p in probabilities.items()
-    )
+    shown, titles = answers.pictures(rows), list[str]()
+    for said, true, sure in zip(answers.predicted[rows], answers.labels[rows], answers.confidence[rows], strict=True):
+        wrong = "" if said == true else f", is {printable(answers.classes[true])}"
+        titles.append(f"{printable(answers.classes[said])} {sure:.0%}{wrong}")
+    return _grid(shown if shown.ndim == 3 else shown.mean(axis=-1), titles)
 
 
 def calibration(answers: Answers) -> str:
@@ -104,9 +76,16 @@ def calibration(answers: Answers) -> str:
 def first_weights(weights: np.ndarray, shape: tuple[int, int], most: int = 8) -> str:
     """Where the units of the largest weights want ink."""
     order = np.argsort(-np.linalg.norm(weights, axis=0), kind="stable")[:most]
-    lines = []
-    for first in range(0, len(order), 4):
-        pictures = [half_blocks(np.maximum(weights[:, unit].reshape(shape), 0)) for unit in order[first : first + 4]]
-        titles = [f"unit {unit}".ljust(shape[1]) for unit in order[first : first + 4]]
-        lines += ["  ".join(titles).rstrip(), *("  ".join(parts).rstrip() for parts in zip(*pictures, strict=True)), ""]
+    pictures = np.maximum(weights[:, order].T.reshape(-1, *shape), 0)
+    return _grid(pictures, [f"unit {unit}" for unit in order])
+
+
+def _grid(pictures: np.ndarray, titles: Sequence[str], across: int = 4) -> str:
+    """Pictures (N, height, width) side by side, each below its title."""
+    wide, lines = pictures.shape[2], list[str]()
+    for first in range(0, len(pictures), across):
+        part = slice(first, first + across)
+        rows = zip(*(half_blocks(picture) for picture in pictures[part]), strict=True)
+        lines.append("  ".join(title[:wide].ljust(wide) for title in titles[part]).rstrip())
+        lines += [*("  ".join(row).rstrip() for row in rows), ""]
     return "\n".join(lines).rstrip()

@@ -5,11 +5,15 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TextIO
 
+from fastnn.errors import printable
+
 if TYPE_CHECKING:
+    import numpy as np
+
     from fastnn.model import Prediction
     from fastnn.training import Epoch, Progress
 
@@ -68,7 +72,8 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]], right: Sequence[
 
 def prediction(answer: Prediction, name: str, top: int | None, chart: bool) -> str:
     """One answer: a line, and a bar for each of the `top` classes when a chart is wanted."""
-    said = {"sure": answer.label, "unsure": f"unsure, perhaps {answer.label}", "nothing": "no digit, nothing is drawn"}
+    label = printable(answer.label)
+    said = {"sure": label, "unsure": f"unsure, perhaps {label}", "nothing": "no digit, nothing is drawn"}
     line = f"{name}: {said[answer.verdict]}  ({answer.confidence:.1%})"
     if answer.warning:
         line += f"  warning: {answer.warning}"
@@ -77,9 +82,25 @@ def prediction(answer: Prediction, name: str, top: int | None, chart: bool) -> s
     ordered = list(answer.probabilities.items())
     if top is not None:
         ordered = sorted(ordered, key=lambda item: -item[1])[:top]
-    widest = max(len(name) for name, _ in ordered)
-    bars = [f"  {name.rjust(widest)}  {p:6.1%}  {bar(p)}".rstrip() for name, p in ordered]
-    return "\n".join([line, *bars])
+    return f"{line}\n{bars(dict(ordered))}"
+
+
+def bars(probabilities: Mapping[str, float]) -> str:
+    """A bar for each class."""
+    widest = max(len(printable(name)) for name in probabilities)
+    return "\n".join(
+        f"  {printable(name).rjust(widest)}  {p:6.1%}  {bar(p)}".rstrip() for name, p in probabilities.items()
+    )
+
+
+def confusion(counts: np.ndarray, classes: Sequence[str]) -> str:
+    """Counts (C, C), row the true class, column the predicted one; a dot for none."""
+    names = list(map(printable, classes))
+    rows = [
+        [name, *(str(n) if n else "." for n in row), f"{row[place] / max(1, row.sum()):.1%}"]
+        for place, (name, row) in enumerate(zip(names, counts, strict=True))
+    ]
+    return table(["true \\ said", *names, "right"], rows, right=range(1, len(names) + 2))
 
 
 def page(lines: Sequence[Sequence[Prediction]], name: str, top: int | None) -> str:
@@ -89,7 +110,7 @@ def page(lines: Sequence[Sequence[Prediction]], name: str, top: int | None) -> s
         return f"{name}: no digit"
     unsure = sum(answer.verdict == "unsure" for answer in answers)
     said = f"{name}: {len(answers)} digit{'s' * (len(answers) > 1)}" + (f", {unsure} unsure (?)" if unsure else "")
-    texts = ["".join(a.label + "?" * (a.verdict == "unsure") for a in line) for line in lines]
+    texts = ["".join(printable(a.label) + "?" * (a.verdict == "unsure") for a in line) for line in lines]
     out = [said, *(f"  {text}" for text in texts)]
     if top is not None:
         for line, text in zip(lines, texts, strict=True):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from fastnn.cli import display
 from fastnn.cli.display import note, say
 from fastnn.cli.options import DataOption, LabelOption, WeightsOption, check_out
 from fastnn.errors import DataError, ModelFileError, UsageError, printable
@@ -40,13 +42,21 @@ class SplitName(StrEnum):
 SplitOption = Annotated[SplitName, typer.Option(help="Which part of the data.")]
 
 
-def _finish(figure: Any, out: Path | None, name: str) -> None:
-    """Write a figure and say where."""
+def _show(name: str, out: Path | None, text: bool, chart: Callable[[Any], str], figure: Callable[[Any], Any]) -> None:
+    """Say it in characters where that was asked for; else write the figure, and say where.
+
+    `chart` and `figure` are given the module that draws them, which is imported no sooner.
+    """
+    if text:
+        from fastnn.cli import charts
+
+        say(chart(charts))
+        return
     from fastnn import plots
 
     out = out or Path(f"{name}.png")
     kind = _kind_of(out)
-    content = plots.save(figure, kind)
+    content = plots.save(figure(plots), kind)
     with atomic_write(out) as file:
         file.write(content)
     say(f"{printable(out)}")
@@ -128,14 +138,7 @@ def history(runs: RunsArgument, out: OutOption = None, text: TextOption = False)
     _check(out)
     names = [path.stem if len({p.stem for p in runs}) == len(runs) else str(path) for path in runs]
     found = {name: read_curves(path) for name, path in zip(names, runs, strict=True)}
-    if text:
-        from fastnn.cli import charts
-
-        say(charts.history(found))
-        return
-    from fastnn import plots
-
-    _finish(plots.history(found), out, "history")
+    _show("history", out, text, lambda charts: charts.history(found), lambda plots: plots.history(found))
 
 
 @plot.command()
@@ -150,14 +153,8 @@ def confusion(
     """Which class is taken for which."""
     _check(out)
     answers = _answers(weights, data, label, split)
-    if text:
-        from fastnn.cli import charts
-
-        say(charts.confusion(answers))
-        return
-    from fastnn import plots
-
-    _finish(plots.confusion(answers.confusion, answers.classes), out, "confusion")
+    counts = answers.confusion, answers.classes
+    _show("confusion", out, text, lambda _: display.confusion(*counts), lambda plots: plots.confusion(*counts))
 
 
 @plot.command()
@@ -185,17 +182,15 @@ def predictions(
     if not len(rows):
         note("nothing to show: every answer is right")
         return
-    if text:
-        from fastnn.cli import charts
-
-        say(charts.predictions(answers, rows))
-        return
-    from fastnn import plots
-
-    pictures = answers.pictures(rows)
+    parts = answers.pictures(rows), answers.probabilities[rows], answers.labels[rows], answers.classes
     across = min(len(rows), 8)
-    figure = plots.predictions(pictures, answers.probabilities[rows], answers.labels[rows], answers.classes, across)
-    _finish(figure, out, "predictions")
+    _show(
+        "predictions",
+        out,
+        text,
+        lambda charts: charts.predictions(answers, rows),
+        lambda plots: plots.predictions(*parts, across),
+    )
 
 
 @plot.command()
@@ -218,18 +213,15 @@ def confidence(
     else:
         best = None
         answers = _answers(weights, data, label, split)
-        found, title = (
-            answers.mean_confidence(),
-            f"mean probability of the true class, {len(answers.labels):,} examples",
-        )
-    if text:
-        from fastnn.cli import charts
-
-        say(f"{title}\n{charts.confidence(found)}")
-        return
-    from fastnn import plots
-
-    _finish(plots.confidence(found, title, best), out, "confidence")
+        found = answers.mean_confidence()
+        title = f"mean probability of the true class, {len(answers.labels):,} examples"
+    _show(
+        "confidence",
+        out,
+        text,
+        lambda _: f"{title}\n{display.bars(found)}",
+        lambda plots: plots.confidence(found, title, best),
+    )
 
 
 @plot.command()
@@ -244,14 +236,8 @@ def calibration(
     """How often answers of each confidence are right."""
     _check(out)
     answers = _answers(weights, data, label, split)
-    if text:
-        from fastnn.cli import charts
-
-        say(charts.calibration(answers))
-        return
-    from fastnn import plots
-
-    _finish(plots.calibration(answers.probabilities, answers.labels), out, "calibration")
+    p, y = answers.probabilities, answers.labels
+    _show("calibration", out, text, lambda charts: charts.calibration(answers), lambda plots: plots.calibration(p, y))
 
 
 @plot.command("weights")
@@ -268,14 +254,13 @@ def first_weights(
     model = _model(weights)
     shape = picture_shape(model)
     first = model.parameters[0][: shape[0] * shape[1]]  # of several channels, the first
-    if text:
-        from fastnn.cli import charts
-
-        say(charts.first_weights(first, shape, count or 8))
-        return
-    from fastnn import plots
-
-    _finish(plots.first_weights(first, shape, count or 96), out, "weights")
+    _show(
+        "weights",
+        out,
+        text,
+        lambda charts: charts.first_weights(first, shape, count or 8),
+        lambda plots: plots.first_weights(first, shape, count or 96),
+    )
 
 
 def picture_shape(model: Model) -> tuple[int, int]:

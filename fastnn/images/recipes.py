@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from fastnn.images.ink import Ink, Trace, blurred, find_ink, grey_of
+from fastnn.images.ink import BLANK, Ink, Trace, blurred, find_ink, grey_of
 from fastnn.images.segments import Piece, all_digits, one_digit, pieces_of
 
 SIDE = 28
@@ -181,7 +181,7 @@ def _fitted(ink: np.ndarray, side: int) -> np.ndarray:
 
 def _ready(grey: np.ndarray) -> np.ndarray | None:
     """A 28x28 picture that has its ink on clean paper, in the box, its centre of mass in the middle, as it is."""
-    if grey.shape != (SIDE, SIDE) or float(np.ptp(grey)) < 0.06:
+    if grey.shape != (SIDE, SIDE) or float(np.ptp(grey)) < BLANK:
         return None
     paper = float(np.median(grey[0]))
     if paper not in (0.0, 1.0):
@@ -216,7 +216,7 @@ def prepare_plain(picture: np.ndarray, trace: Trace | None = None) -> Prepared:
     """A thing that fills its picture → 28x28, aspect kept, light on dark as Fashion-MNIST is."""
     grey = grey_of(picture)
     low, high = float(grey.min()), float(grey.max())
-    if high - low < 0.06:
+    if high - low < BLANK:
         return blank()
     if grey.shape == (SIDE, SIDE) and float(np.median(grey[0])) <= 0.5:
         return Prepared(np.rint(255 * grey).astype(np.uint8))

@@ -2,7 +2,7 @@
 const $ = id => document.getElementById(id);
 const colour = name => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 const pad = $("pad"), context = pad.getContext("2d");
-let strokes = [], current = null, picture = null, file = null, models = [], asking = false, again = false;
+let strokes = [], current = null, picture = null, file = null, asking = false, again = false;
 let turn = 0;  // of what is looked at: an answer to something older is not shown
 
 // drawing
@@ -203,8 +203,7 @@ function option(value) {
 
 async function listModels(chosen) {
   const found = await request("/models");
-  models = found.models;
-  $("model").replaceChildren(...models.map(one => option(one.name)));
+  $("model").replaceChildren(...found.models.map(one => option(one.name)));
   if (chosen) $("model").value = chosen;
   if (!found.train) { $("tab-train").hidden = true; return; }
   if (!form.optimizer.children.length) {

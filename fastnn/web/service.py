@@ -184,6 +184,8 @@ def _prepared(job: Job, model: Model) -> list[list[Prepared]]:
         return [[Prepared(row.reshape(images.SIDE, images.SIDE)) for row in job.content]]
     picture = images.decode(job.content)
     if job.many:
+        if model.recipe is not images.prepare_digit:
+            raise DataError("several things in one picture are told apart for digits only; this model knows others")
         return images.prepare_digits(picture)
     return [[model.recipe(picture)]]
 
