@@ -230,6 +230,13 @@ class Model:
             )
         return images.RECIPES[name]
 
+    @property
+    def image_shape(self) -> tuple[int, int] | None:
+        """Height and width of the pictures that it was trained on, if it was; they may have several channels."""
+        found = self.metadata.get("preprocessing", {}).get("image_shape")
+        sound = isinstance(found, list) and len(found) == 2 and all(type(n) is int and 0 < n <= 4096 for n in found)
+        return (found[0], found[1]) if sound and self.network.sizes[0] % (found[0] * found[1]) == 0 else None
+
     def _asked(self, prepared: Sequence[Prepared]) -> np.ndarray:
         if not prepared:
             return np.zeros((0, self.network.sizes[-1]))

@@ -162,6 +162,48 @@ def test_a_dropped_a_pasted_and_a_chosen_picture(opened: Callable[..., Any], add
         until(page, f"verdict.textContent === '{digit}'")
 
 
+def test_a_late_answer_to_something_older_is_not_shown(opened: Callable[..., Any], address: str) -> None:
+    page = opened(address)
+    page.evaluate(
+        """const real = fastnnPredict;
+        self.release = [];
+        self.fastnnPredict = async pixels => {
+            const found = await real(pixels);
+            await new Promise(go => release.push(go));
+            return found;
+        }; 0"""
+    )
+    pen(page, form(3))
+    until(page, "release.length === 1")  # the answer to the drawing is there, and held back
+    page.locator("#file").set_input_files(ROOT / "data" / "samples" / "7.png")
+    until(page, "verdict.textContent === '7'")
+    page.evaluate("fastnnPredict = async () => { throw new Error('late'); }; 0")  # and the next one fails late
+    page.evaluate("release.forEach(go => go()); 0")
+    page.wait_for_timeout(200)
+    assert page.locator("#verdict").inner_text() == "7"
+    page.locator("#file").set_input_files(ROOT / "data" / "samples" / "5.png")
+    page.evaluate("clear(); 0")  # while it is decoded: nothing is drawn then, and nothing shown
+    page.wait_for_timeout(300)
+    assert page.evaluate("picture === null")
+
+
+def test_another_model_reads_the_same_picture_again(opened: Callable[..., Any], tmp_path: Path) -> None:
+    shipped = package.load()
+    named = {**shipped.metadata, "classes": list("abcdefghij")}
+    Model(shipped.network, shipped.parameters, named).save(tmp_path / "letters.npz")
+    Model(shipped.network, shipped.parameters, shipped.metadata).save(tmp_path / "digits.npz")
+    with serving(tmp_path, "-w", "digits.npz", "-w", "letters.npz") as (port, _):
+        page = opened(f"http://127.0.0.1:{port}/")
+        page.locator("#file").set_input_files(ROOT / "data" / "samples" / "7.png")
+        until(page, "verdict.textContent === '7'")
+        page.get_by_label("Model").select_option("letters")
+        until(page, "verdict.textContent === 'h'")
+        assert page.locator("#bars li.best .name").inner_text() == "h"
+        page.keyboard.press("Escape")
+        pen(page, form(0))
+        assert read(page) == "a"
+
+
 def test_what_is_no_picture_is_said(browser: Any, address: str) -> None:
     page = browser.new_page()
     page.goto(address)

@@ -204,6 +204,14 @@ def test_the_command_reads_pages_and_draws_what_it_did(tmp_path: Path) -> None:
     assert [len(line) for line in event["lines"]] == [5, 2]
     assert set(event["lines"][0][0]) >= {"label", "confidence", "probabilities", "box"}
     assert all(0 <= n <= 1 for line in event["lines"] for one in line for n in one["box"])
+    two = fastnn("predict", "page.jpg", "--many", "--top", 2, cwd=tmp_path).stdout
+    assert two.count("%") == 21
+    assert [
+        len(one["probabilities"])
+        for one in json.loads(fastnn("predict", "page.jpg", "--many", "--top", 2, "--json", cwd=tmp_path).stdout)[
+            "lines"
+        ][1]
+    ] == [2, 2]
     Image.new("L", (200, 200), 255).save(tmp_path / "blank.png")
     assert fastnn("predict", "blank.png", "--many", cwd=tmp_path).stdout == "blank.png: no digit\n"
 

@@ -32,6 +32,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model of three epochs on small pictures, their data, and what training printed."""
     found = tmp_path_factory.mktemp("run")
     x, y = package.draw_strokes(900, seed=2)
+    x = x.reshape(-1, 28, 28)
     np.savez(found / "digits.npz", x_train=x[:600], y_train=y[:600], x_test=x[600:], y_test=y[600:])
     done = fastnn(
         *("train", "--data", "digits.npz", "--epochs", 3, "--validation", 0.2, "--hidden", 40, "--json"), cwd=found
@@ -43,9 +44,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def found(folder: Path) -> Answers:
-    data = package.load_data(folder / "digits.npz")
-    data = Dataset("digits", data.train, data.test, data.classes, (28, 28))
-    return answers(package.load(folder / "model.safetensors"), data)
+    return answers(package.load(folder / "model.safetensors"), package.load_data(folder / "digits.npz"))
 
 
 def size_of(path: Path) -> tuple[int, int]:
@@ -59,14 +58,53 @@ def size_of(path: Path) -> tuple[int, int]:
 def test_every_plot_is_a_picture_or_characters(name: str, folder: Path) -> None:
     arguments = ("plot", name, "-w", "model.safetensors", "--data", "digits.npz")
     done = fastnn(*arguments, cwd=folder)
-    if name == "predictions":  # an archive of rows says nothing of pictures
-        assert "no pictures" in clean_error(done, 2)
-        return
     assert done.stdout.strip() == f"{name}.png", done.stderr
     assert min(size_of(folder / f"{name}.png")) > 300
     text = fastnn(*arguments, "--text", cwd=folder)
     assert text.returncode == 0, text.stderr
     assert len(text.stdout.splitlines()) > 5
+
+
+def test_the_pictures_asked_for_are_shown(folder: Path, found: Answers) -> None:
+    arguments = ("plot", "predictions", "-w", "model.safetensors", "--data", "digits.npz", "--count", 6)
+    for option, rows in (
+        ("--most-confident", found.chosen("most-confident", 6)),
+        ("--least-confident", found.chosen("least-confident", 6)),
+        ("--wrong", found.chosen("wrong", 6)),
+    ):
+        said = fastnn(*arguments, option, "--text", cwd=folder).stdout
+        titles = [
+            f"{found.predicted[n]} {found.confidence[n]:.0%}"
+            + (f", is {found.labels[n]}" if found.labels[n] != found.predicted[n] else "")
+            for n in rows
+        ]
+        places = [said.find(title) for title in dict.fromkeys(titles)]
+        assert min(places) >= 0, (titles, said)
+        assert places == sorted(places)
+        name = f"{option.strip('-')}.png"
+        assert fastnn(*arguments, option, "--out", name, cwd=folder).stdout.strip() == name
+        size_of(folder / name)
+
+
+def test_rows_that_are_no_pictures(found: Answers) -> None:
+    rows = Answers(found.split, found.probabilities, found.classes, None)
+    with pytest.raises(UsageError, match="no pictures"):
+        rows.pictures(np.array([1]))
+
+
+def test_names_of_classes_do_not_steer_the_terminal(folder: Path) -> None:
+    model = package.load(folder / "model.safetensors")
+    model.metadata["classes"] = ["\x1b[31mred", *map(str, range(1, 10))]
+    model.save(folder / "red.npz")
+    sample = ROOT / "data" / "samples" / "0.png"
+    for arguments in (
+        ("predict", sample, "-w", "red.npz"),
+        ("predict", sample, "-w", "red.npz", "--many", "--top", 2),
+        ("plot", "confidence", sample, "-w", "red.npz", "--text"),
+    ):
+        done = fastnn(*arguments, cwd=folder)
+        assert "31mred" in done.stdout, done.stderr
+        assert "\x1b" not in done.stdout + done.stderr
 
 
 def test_histories_of_models_and_logs(folder: Path) -> None:
@@ -92,7 +130,7 @@ def test_a_report_is_one_file_that_needs_no_other(folder: Path) -> None:
     parser.handle_starttag = lambda tag, attributes: seen.append((tag, dict(attributes)))  # type: ignore[method-assign]
     parser.feed(text)
     images = [attributes for tag, attributes in seen if tag == "img"]
-    assert len(images) == 4
+    assert len(images) == 7
     assert all((image["src"] or "").startswith("data:image/png;base64,") and image["alt"] for image in images)
     assert not [tag for tag, _ in seen if tag in ("script", "link", "iframe")]
     assert "http" not in text.replace("http-equiv", "")

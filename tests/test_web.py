@@ -107,6 +107,16 @@ def test_pages_are_read_line_by_line(ask: Client) -> None:
     assert all(len(one["box"]) == 4 for one in found["predictions"])
 
 
+def test_several_things_are_told_apart_for_digits_only(model: Model) -> None:
+    plain = {**model.metadata, "preprocessing": {"recipe": "plain"}}
+    one = Client(application({"clothes": Model(model.network, model.parameters, plain)}))
+    found = one("POST", "/predict?many=1", content=SAMPLE, headers={"content-type": "image/png"})
+    assert found.status_code == 400
+    assert "told apart for digits only" in found.json()["error"]
+    found = one("POST", "/predict", content=SAMPLE, headers={"content-type": "image/png"})
+    assert found.status_code == 200
+
+
 def test_answers_are_as_described(ask: Client) -> None:
     assert ask("GET", "/openapi.json").json() == SCHEMA
     fields = SCHEMA["components"]["schemas"]["Prediction"]
@@ -333,7 +343,9 @@ def test_an_answer_that_takes_too_long_is_refused_and_the_next_is_given(
 
 def test_the_resident_answers_as_the_model_whatever_the_batch(model: Model) -> None:
     x, _ = draw(64, seed=1)
-    for one in (model, package.load()):
+    scaling = np.linspace(0, 90, 784), np.linspace(100, 200, 784)
+    scaled = Model(model.network, model.parameters, model.metadata, scaling)
+    for one in (model, package.load(), scaled):
         found, wanted = Resident(one).probabilities(x), one.predict_proba(x, engine="numpy")
         np.testing.assert_allclose(found, wanted, atol=2e-5)
         assert (found.argmax(1) == wanted.argmax(1)).all()
@@ -421,6 +433,15 @@ def test_slow_bodies_are_ended_and_others_answered_meanwhile(port: int) -> None:
     for one in slow:
         one.close()
     assert httpx.get(f"http://127.0.0.1:{port}/healthz").status_code == 200
+
+
+def test_a_server_answers_to_the_names_it_was_given(model: Model, tmp_path: Path) -> None:
+    model.save(tmp_path / "m.npz")
+    names = ("--allow-host", "digits.example", "--allow-host", "two.example")
+    with serving(tmp_path, "--weights", "m.npz", *names) as (port, _):
+        for host, status in (("digits.example", 200), ("two.example:80", 200), ("other.example", 400)):
+            found = httpx.get(f"http://127.0.0.1:{port}/healthz", headers={"host": host})
+            assert found.status_code == status, host
 
 
 def test_eight_at_once_get_their_own_answers(port: int, model: Model) -> None:

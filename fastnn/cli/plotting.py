@@ -13,7 +13,7 @@ import typer
 from fastnn.cli import display
 from fastnn.cli.display import note, say
 from fastnn.cli.options import DataOption, LabelOption, WeightsOption, check_out
-from fastnn.errors import DataError, ModelFileError, UsageError, printable
+from fastnn.errors import DataError, UsageError, printable
 from fastnn.files import atomic_write
 
 if TYPE_CHECKING:
@@ -208,7 +208,10 @@ def confidence(
     best: str | None
     if image is not None:
         answer = _model(weights).predict_image(image)
-        found, title = answer.probabilities, f"{printable(image.name)}: {answer.label} ({answer.confidence:.1%})"
+        found, title = (
+            answer.probabilities,
+            f"{printable(image.name)}: {printable(answer.label)} ({answer.confidence:.1%})",
+        )
         best = answer.label
     else:
         best = None
@@ -252,7 +255,9 @@ def first_weights(
     if count is not None and not 1 <= count <= 400:
         raise UsageError(f"--count {count}: expected 1 to 400")
     model = _model(weights)
-    shape = picture_shape(model)
+    shape = model.image_shape
+    if shape is None:
+        raise DataError("this model was not trained on pictures, so its weights are none")
     first = model.parameters[0][: shape[0] * shape[1]]  # of several channels, the first
     _show(
         "weights",
@@ -261,21 +266,6 @@ def first_weights(
         lambda charts: charts.first_weights(first, shape, count or 8),
         lambda plots: plots.first_weights(first, shape, count or 96),
     )
-
-
-def picture_shape(model: Model) -> tuple[int, int]:
-    """Height and width of the pictures that a model takes.
-
-    Raises
-    ------
-    ModelFileError
-        When it takes none.
-    """
-    found = model.metadata.get("preprocessing", {}).get("image_shape")
-    sound = isinstance(found, list) and len(found) == 2 and all(type(n) is int and 0 < n <= 4096 for n in found)
-    if not sound or model.network.sizes[0] % (found[0] * found[1]):
-        raise ModelFileError("this model was not trained on pictures, so its weights are none")
-    return found[0], found[1]
 
 
 def report(
@@ -295,11 +285,7 @@ def report(
         curves = read_curves(path)
     except DataError:  # of an older model
         curves = None
-    try:
-        shape = picture_shape(model)
-    except ModelFileError:
-        shape = None
-    content = reports.html(model, answers, path.name, curves, shape)
+    content = reports.html(model, answers, path.name, curves, model.image_shape)
     with atomic_write(out) as file:
         file.write(content.encode())
     say(printable(out))

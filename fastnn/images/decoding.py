@@ -107,7 +107,8 @@ def decode(content: bytes, shown: str = "picture") -> np.ndarray:
                 if image.format == "JPEG":
                     image.draft("RGB" if image.mode != "L" else "L", (_ENOUGH, _ENOUGH))
                 image.load()
-                return _values(ImageOps.exif_transpose(image))
+                ImageOps.exif_transpose(image, in_place=True)
+                return _values(image)
     except ImageError:
         raise
     except _DECODING_ERRORS as error:
@@ -143,7 +144,7 @@ def _values(image: Image.Image) -> np.ndarray:
             return 1 - alpha[..., 0]
         return _without_needless_colours(on_white)
     if image.mode in ("1", "L"):
-        return np.asarray(image.convert("L"), np.float32) / 255
+        return np.asarray(image if image.mode == "L" else image.convert("L"), np.float32) / 255
     return _without_needless_colours(np.asarray(image.convert("RGB"), np.float32) / 255)
 
 

@@ -181,24 +181,29 @@ def _fitted(ink: np.ndarray, side: int) -> np.ndarray:
 
 def _ready(grey: np.ndarray) -> np.ndarray | None:
     """A 28x28 picture that has its ink on clean paper, in the box, its centre of mass in the middle, as it is."""
-    if grey.shape != (SIDE, SIDE) or float(np.ptp(grey)) < BLANK:
+    if grey.shape != (SIDE, SIDE):
         return None
-    paper = float(np.median(grey[0]))
-    if paper not in (0.0, 1.0):
+    dark, light = (2 * np.count_nonzero(grey[0] == paper) > SIDE for paper in (0, 1))
+    if not (dark or light):
         return None
-    light = grey if paper == 0 else 1 - grey
-    rows, columns = (np.flatnonzero((light >= 0.25 * light.max()).any(axis=axis)) for axis in (1, 0))
-    side = max(np.ptp(rows), np.ptp(columns)) + 1
-    row, column = _centre(light)
+    ink = grey if dark else 1 - grey
+    full = ink.max()
+    if full - ink.min() < BLANK:
+        return None
+    drawn = ink >= 0.25 * full
+    rows, columns = (np.flatnonzero(drawn.any(axis=axis)) for axis in (1, 0))
+    side = 1 + max(rows[-1] - rows[0], columns[-1] - columns[0])
+    row, column = _centre(ink)
     if abs(row - MIDDLE) > 1.5 or abs(column - MIDDLE) > 1.5 or not BOX - 5 <= side <= BOX + 1:
         return None
-    return np.rint(255 * light).astype(np.uint8)
+    return np.rint(255 * ink).astype(np.uint8)
 
 
 def _centre(ink: np.ndarray) -> tuple[float, float]:
-    total = float(ink.sum())
-    rows, columns = np.indices(ink.shape)
-    return float((rows * ink).sum()) / total, float((columns * ink).sum()) / total
+    """Row and column of the centre of mass."""
+    down, across = ink.sum(axis=1), ink.sum(axis=0)
+    total = float(down.sum())
+    return float(down @ np.arange(len(down))) / total, float(across @ np.arange(len(across))) / total
 
 
 def _centred(ink: np.ndarray) -> np.ndarray:

@@ -24,6 +24,7 @@ HEADERS = {
     "cross-origin-resource-policy": "same-origin",
     "cache-control": "no-store",
 }
+_HEADERS = [(name.encode(), value.encode()) for name, value in HEADERS.items()]
 
 Scope = dict[str, Any]
 Receive = Callable[[], Any]
@@ -70,9 +71,7 @@ class Guards:
             if message["type"] == "http.response.start":
                 started = True
                 self._count(scope["path"], message["status"])
-                own = {name.lower() for name, _ in message["headers"]}
-                added = [(k.encode(), v.encode()) for k, v in HEADERS.items() if k.encode() not in own]
-                message = {**message, "headers": [*message["headers"], *added]}
+                message["headers"] = [*message["headers"], *_HEADERS]
             await send(message)
 
         try:

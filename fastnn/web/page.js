@@ -61,7 +61,7 @@ for (const kind of ["pointerup", "pointercancel"]) {
   pad.addEventListener(kind, event => { if (current && event.pointerId === current.id) { current = null; changed(); } });
 }
 
-function undo() { if (picture) picture = null; else strokes.pop(); changed(); }
+function undo() { turn++; if (picture) picture = null; else strokes.pop(); changed(); }
 function clear() { turn++; strokes = []; picture = null; current = null; changed(); }
 $("undo").onclick = undo;
 $("clear").onclick = clear;
@@ -79,13 +79,19 @@ async function ask() {
   if (picture) return;
   if (asking) { again = true; return; }
   asking = true;
+  do {
+    again = false;
+    const pixels = pixelsOfStrokes(strokes);
+    await tell(turn, async () => [await fastnnPredict(pixels), pixels]);
+  } while (again);
+  asking = false;
+}
+
+async function tell(mine, find) {  // what is found, or why nothing is, unless something else is looked at by then
   try {
-    do {
-      again = false;
-      const pixels = pixelsOfStrokes(strokes), mine = turn, answer = await fastnnPredict(pixels);
-      if (mine === turn) show(answer, pixels);
-    } while (again);
-  } catch (error) { say(error.message); } finally { asking = false; }
+    const [answer, pixels] = await find();
+    if (mine === turn) show(answer, pixels);
+  } catch (error) { if (mine === turn) say(error.message); }
 }
 
 async function request(path, options) {
@@ -136,24 +142,25 @@ function say(text, kind = "unsure") {
 
 async function read(chosen) {
   if (!chosen) return;
-  const mine = ++turn;
-  try {
-    file = chosen;
-    strokes = [];
-    picture = await createImageBitmap(file).catch(() => null);
-    redraw();
+  again = false;  // of the drawing, nothing more is asked
+  const mine = ++turn, seen = await createImageBitmap(chosen).catch(() => null);
+  if (mine !== turn) return;
+  file = chosen;
+  strokes = [];
+  picture = seen;
+  redraw();
+  await tell(mine, async () => {
     if (self.fastnnPicture) {
       if (!picture) throw new Error("not a picture");
       const pixels = fastnnPicture(picture);
-      show(await fastnnPredict(pixels), pixels);
-      return;
+      return [await fastnnPredict(pixels), pixels];
     }
     const path = "/predict?pixels=1&model=" + encodeURIComponent($("model").value);
-    const content = file.size > 900000 && picture ? await smaller(picture) : file;
-    const found = await request(path, { method: "POST", headers: { "content-type": "application/octet-stream" }, body: content });
-    const answer = found.predictions[0];
-    if (mine === turn) show(answer, Uint8Array.from(atob(answer.pixels), c => c.charCodeAt(0)));
-  } catch (error) { say(error.message); }
+    const body = file.size > 900000 && picture ? await smaller(picture) : file;
+    const options = { method: "POST", headers: { "content-type": "application/octet-stream" }, body };
+    const answer = (await request(path, options)).predictions[0];
+    return [answer, Uint8Array.from(atob(answer.pixels), c => c.charCodeAt(0))];
+  });
 }
 
 async function smaller(bitmap) {  // a photo of a phone is larger than what the server takes
