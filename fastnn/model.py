@@ -244,13 +244,12 @@ class Model:
 
     def answers(self, prepared: Sequence[Prepared], probabilities: np.ndarray, image: str = "") -> list[Prediction]:
         """What probabilities (N, C) say of prepared pictures: the best class, and whether it is to be believed."""
-        found = []
-        for one, p in zip(prepared, probabilities, strict=True):
-            best = int(p.argmax())
-            confidence = float(p[best])
-            verdict = "nothing" if not one.pixels.any() else "unsure" if confidence < self.unsure_below else "sure"
-            each = dict(zip(self.classes, map(float, p), strict=True))
-            found.append(Prediction(self.classes[best], confidence, each, image, one.warning, verdict, one.box))
+        classes, unsure_below, found = self.classes, self.unsure_below, []
+        for one, p in zip(prepared, probabilities.tolist(), strict=True):
+            confidence = max(p)
+            verdict = "nothing" if not one.pixels.any() else "unsure" if confidence < unsure_below else "sure"
+            each, label = dict(zip(classes, p, strict=True)), classes[p.index(confidence)]
+            found.append(Prediction(label, confidence, each, image, one.warning, verdict, one.box))
         return found
 
     def evaluate(self, split: Split, engine: str = "kernels", threads: int | None = None) -> Evaluation:

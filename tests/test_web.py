@@ -27,14 +27,27 @@ from PIL import Image
 
 import fastnn as package
 from fastnn.datasets import draw
+from fastnn.images import decode, prepare_digit
 from fastnn.model import Model
 from fastnn.web import guards, service
 from fastnn.web.app import application
 from fastnn.web.export import page
 from fastnn.web.guards import MAX_BODY, RefusedError
-from fastnn.web.service import Job, Resident, Service
+from fastnn.web.resident import Resident
+from fastnn.web.service import Job, Service
+
+
+def small_picture(size: tuple[int, int] = (28, 28), mode: str = "L", move: int = 0, name: str = "3.png") -> bytes:
+    """A digit as the network takes it, or that enlarged, in colour or moved to the right."""
+    with Image.open(ROOT / "data" / "samples" / name) as image:
+        prepared = prepare_digit(np.asarray(image.convert("L"), np.float32) / 255).pixels
+    out = io.BytesIO()
+    Image.fromarray(np.roll(prepared, move, 1)).resize(size).convert(mode).save(out, "PNG")
+    return out.getvalue()
+
 
 SAMPLE = (ROOT / "data" / "samples" / "3.png").read_bytes()
+LARGE = small_picture((90, 90))  # goes to the thread
 SCHEMA = json.loads((ROOT / "fastnn" / "web" / "openapi.json").read_text())
 
 
@@ -284,9 +297,11 @@ def test_methods_and_names(method: str, path: str, status: int, ask: Client) -> 
 
 
 def test_every_answer_carries_the_headers(ask: Client) -> None:
-    for found in (ask("GET", "/"), ask("GET", "/none"), ask("GET", "/models", headers={"host": "evil.com"})):
-        for name, value in guards.HEADERS.items():
-            assert found.headers[name] == value
+    page = ask("GET", "/")
+    assert {name: page.headers[name] for name in guards.HEADERS} == guards.HEADERS
+    for found in (ask("GET", "/none"), ask("GET", "/models", headers={"host": "evil.com"}), ask("POST", "/predict")):
+        for name in ("x-content-type-options", "cross-origin-resource-policy", "cache-control"):
+            assert found.headers[name] == guards.HEADERS[name]
     assert "unsafe" not in guards.HEADERS["content-security-policy"]
 
 
@@ -306,7 +321,7 @@ def test_too_many_wait_and_the_rest_is_answered(model: Model, monkeypatch: pytes
     monkeypatch.setattr(Resident, "probabilities", slower)
 
     async def rush() -> list[Any]:
-        asked = (found.ask(Job("digits", np.zeros((1, 784), np.uint8))) for _ in range(20))
+        asked = (found.ask(Job("digits", LARGE)) for _ in range(20))
         return await asyncio.gather(*asked, return_exceptions=True)
 
     answers = asyncio.run(rush())
@@ -331,11 +346,11 @@ def test_an_answer_that_takes_too_long_is_refused_and_the_next_is_given(
     monkeypatch.setattr(Resident, "probabilities", sleepy)
 
     async def twice() -> None:
-        job = Job("digits", np.zeros((1, 784), np.uint8))
+        job = Job("digits", LARGE)
         with pytest.raises(RefusedError, match="no answer in time"):
             await found.ask(job)
         await asyncio.sleep(0.6)
-        assert (await found.ask(Job("digits", np.zeros((1, 784), np.uint8)))).lines
+        assert (await found.ask(Job("digits", LARGE))).lines
 
     asyncio.run(twice())
     found.close()
@@ -349,6 +364,43 @@ def test_the_resident_answers_as_the_model_whatever_the_batch(model: Model) -> N
         found, wanted = Resident(one).probabilities(x), one.predict_proba(x, engine="numpy")
         np.testing.assert_allclose(found, wanted, atol=2e-5)
         assert (found.argmax(1) == wanted.argmax(1)).all()
+
+
+def test_small_pictures_are_answered_together_and_each_by_its_own(model: Model) -> None:
+    """Ready ones, others of the same size, damaged ones and pixels, all at once, as each alone."""
+    coloured = Image.new("RGB", (28, 28), (250, 240, 200))
+    coloured.paste((40, 60, 160), (12, 4, 16, 24))
+    red = io.BytesIO()
+    coloured.save(red, "PNG")
+    contents = [
+        *(small_picture(name=f"{n}.png") for n in range(10)),
+        *(small_picture(move=4), small_picture(mode="RGB"), small_picture()[:60], small_picture()[:-30]),
+        *(red.getvalue(), draw(1, seed=5)[0], LARGE, small_picture((28, 28), "1")),
+    ]
+    found = Service({"digits": model})
+    taken = [found.models["digits"].is_small(content) for content in contents]
+    assert taken == [True] * 16 + [False, True]
+
+    async def ask(some: list[bytes | np.ndarray]) -> list[Any]:
+        return await asyncio.gather(*(found.ask(Job("digits", one)) for one in some), return_exceptions=True)
+
+    together = asyncio.run(ask(contents * 3))
+    alone = [asyncio.run(ask([one]))[0] for one in contents]
+    found.close()
+    for one, wanted in zip(together, alone * 3, strict=True):
+        assert type(one) is type(wanted)
+        if isinstance(one, Exception):
+            assert str(one) == str(wanted)
+        else:
+            assert (one.seen == wanted.seen).all()
+            (said,), (expected,) = one.lines[0], wanted.lines[0]
+            assert said.label == expected.label
+            assert said.confidence == pytest.approx(expected.confidence, abs=1e-5)
+    failed = [n for n, one in enumerate(alone) if isinstance(one, Exception)]
+    assert failed == [12, 13]
+    for n, content in enumerate(contents):
+        if isinstance(content, bytes) and n not in failed:
+            assert (alone[n].seen == prepare_digit(decode(content)).pixels.ravel()).all()
 
 
 # a real server

@@ -39,6 +39,8 @@ def draw(
     if export is not None:
         _export(export, weights)
         return
+    # before NumPy is imported: a second thread of its products waits by spinning, and takes a core from the clients
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from fastnn.web.app import application
     from fastnn.web.serving import bound, serve
 

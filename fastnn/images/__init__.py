@@ -6,7 +6,16 @@ knows.
 
 from fastnn.images.decoding import FORMATS, MAX_PIXELS, SUFFIXES, decode, find_images, read
 from fastnn.images.drawing import Mark, annotated, strip
-from fastnn.images.recipes import BOX, RECIPES, SIDE, Prepared, prepare_digit, prepare_digits, prepare_plain
+from fastnn.images.recipes import (
+    BOX,
+    RECIPES,
+    SIDE,
+    Prepared,
+    prepare_digit,
+    prepare_digits,
+    prepare_plain,
+    ready_digits,
+)
 
 __all__ = [
     "BOX",
@@ -24,5 +33,6 @@ __all__ = [
     "prepare_digits",
     "prepare_plain",
     "read",
+    "ready_digits",
     "strip",
 ]

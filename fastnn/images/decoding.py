@@ -35,7 +35,7 @@ _DECODING_ERRORS = (
     KeyError,
     struct.error,
     Image.DecompressionBombError,
-    Image.DecompressionBombWarning,
+    Warning,  # where warnings are errors
 )
 
 
@@ -91,7 +91,9 @@ def read(path: Path) -> np.ndarray:
         content = path.read_bytes()
     except OSError as error:
         raise ImageError(f"{shown}: can't be read ({error.strerror or error})") from error
-    return decode(content, shown)
+    with warnings.catch_warnings():  # of what is odd in a file, but read all the same
+        warnings.simplefilter("ignore")
+        return decode(content, shown)
 
 
 def decode(content: bytes, shown: str = "picture") -> np.ndarray:
@@ -99,16 +101,14 @@ def decode(content: bytes, shown: str = "picture") -> np.ndarray:
     if not content:
         raise ImageError(f"{shown}: an empty file")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(io.BytesIO(content), formats=FORMATS) as image:
-                _check_size(image, shown)
-                if image.format == "JPEG":
-                    image.draft("RGB" if image.mode != "L" else "L", (_ENOUGH, _ENOUGH))
-                image.load()
+        with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+            _check_size(image, shown)
+            if image.format == "JPEG":
+                image.draft("RGB" if image.mode != "L" else "L", (_ENOUGH, _ENOUGH))
+            image.load()
+            if image.info:  # which end is up is there, if anywhere
                 ImageOps.exif_transpose(image, in_place=True)
-                return _values(image)
+            return _values(image)
     except ImageError:
         raise
     except _DECODING_ERRORS as error:

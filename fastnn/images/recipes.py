@@ -21,6 +21,8 @@ MIDDLE = 14.0  # row and column of the centre of mass of MNIST's digits: 14.0 ±
 PEN = (2.2, 3.4)  # pixels of 20: how wide MNIST's strokes are; others are brought to the nearer end
 SLANT = 0.6  # columns a row, at most: MNIST's digits lean less
 _FINE = 4  # times 20: the size at which the pen is measured and changed
+_ROWS, _COLUMNS = np.indices((SIDE, SIDE), np.float32).reshape(2, -1)
+_MOMENTS = np.stack([_ROWS - MIDDLE, _COLUMNS - MIDDLE, np.ones_like(_ROWS)], 1)
 _BLANK = "blank picture: the answer means nothing"
 
 
@@ -61,11 +63,12 @@ def prepare_digit(picture: np.ndarray, trace: Trace | None = None) -> Prepared:
     grey = grey_of(picture)
     small = min(grey.shape)
     warning = f"enlarged from {grey.shape[1]} x {grey.shape[0]} pixels" if small < 8 else None
-    ready = _ready(grey)
-    if ready is not None:
-        if trace:
-            trace("as it is", ready / 255)
-        return Prepared(ready, warning)
+    if grey.shape == (SIDE, SIDE):
+        (ready,), (pixels,) = ready_digits(grey[None])
+        if ready:
+            if trace:
+                trace("as it is", pixels / 255)
+            return Prepared(pixels, warning)
     ink = find_ink(picture, trace)
     if ink is None:
         return blank()
@@ -179,24 +182,33 @@ def _fitted(ink: np.ndarray, side: int) -> np.ndarray:
     return np.asarray(Image.fromarray(np.ascontiguousarray(ink, np.float32)).resize(size, Image.Resampling.BICUBIC))
 
 
-def _ready(grey: np.ndarray) -> np.ndarray | None:
-    """A 28x28 picture that has its ink on clean paper, in the box, its centre of mass in the middle, as it is."""
-    if grey.shape != (SIDE, SIDE):
-        return None
-    dark, light = (2 * np.count_nonzero(grey[0] == paper) > SIDE for paper in (0, 1))
-    if not (dark or light):
-        return None
-    ink = grey if dark else 1 - grey
-    full = ink.max()
-    if full - ink.min() < BLANK:
-        return None
-    drawn = ink >= 0.25 * full
-    rows, columns = (np.flatnonzero(drawn.any(axis=axis)) for axis in (1, 0))
-    side = 1 + max(rows[-1] - rows[0], columns[-1] - columns[0])
-    row, column = _centre(ink)
-    if abs(row - MIDDLE) > 1.5 or abs(column - MIDDLE) > 1.5 or not BOX - 5 <= side <= BOX + 1:
-        return None
-    return np.rint(255 * ink).astype(np.uint8)
+def ready_digits(grey: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Pictures that have their ink on clean paper, in the box, its centre of mass in the middle, as they are.
+
+    Parameters
+    ----------
+    grey : ndarray (N, 28, 28)
+        float32, 0 black to 1 white.
+
+    Returns
+    -------
+    ready : ndarray (N,)
+        bool: which of them have.
+    pixels : ndarray (N, 28, 28)
+        uint8, 0 for paper to 255 for ink; of no use where they have not.
+    """
+    edge = grey[:, 0]
+    black, white = (2 * (edge == paper).sum(axis=1) > SIDE for paper in (0, 1))
+    ink = np.where(white[:, None, None], 1 - grey, grey) if white.any() else grey
+    flat = ink.reshape(len(ink), -1)
+    full = flat.max(axis=1)
+    drawn = ink >= 0.25 * full[:, None, None]
+    tall, wide = (SIDE - n.argmax(axis=1) - n[:, ::-1].argmax(axis=1) for n in (drawn.any(axis=2), drawn.any(axis=1)))
+    side = np.maximum(tall, wide)
+    moments = flat @ _MOMENTS  # Σ ink · (row − 14), Σ ink · (column − 14), Σ ink
+    centred = (np.abs(moments[:, :2]) <= 1.5 * moments[:, 2:]).all(axis=1)
+    ready = (black | white) & (full >= BLANK) & (side >= BOX - 5) & (side <= BOX + 1) & centred
+    return ready, np.rint(255 * ink).astype(np.uint8)
 
 
 def _centre(ink: np.ndarray) -> tuple[float, float]:

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import base64
 import json
-import time
 from collections.abc import Iterable
 from contextlib import asynccontextmanager
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from fastnn.errors import FastnnError, UsageError
-from fastnn.images import SIDE
-from fastnn.web.guards import Guards, RefusedError
+from fastnn.web.guards import Guards, Receive, RefusedError, Scope, Send
 from fastnn.web.metrics import Metrics
+from fastnn.web.predict import Predict
 from fastnn.web.room import Room
-from fastnn.web.service import Answer, Job, Service
+from fastnn.web.service import Service
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -25,10 +21,8 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
 
-    from fastnn.model import Model, Prediction
+    from fastnn.model import Model
 
-PICTURES = ("image/png", "image/jpeg", "image/webp", "image/gif", "image/bmp", "application/octet-stream")
-MOST_PIXELS = 256  # pictures of pixels in one request
 ASSETS = {  # path: file beside this one, type
     "/": ("page.html", "text/html; charset=utf-8"),
     "/page.css": ("page.css", "text/css; charset=utf-8"),
@@ -69,15 +63,6 @@ def application(models: dict[str, Model], hosts: Iterable[str] = (), training: b
     async def asset(request: Request) -> Response:
         content, kind = assets[request.url.path]
         return Response(content, media_type=kind)
-
-    async def predict(request: Request) -> Response:
-        begin = time.perf_counter()
-        name = request.query_params.get("model", next(iter(service.models)))
-        job = Job(name, _content(request.headers.get("content-type", ""), await request.body()))
-        job.many = request.query_params.get("many") == "1" and isinstance(job.content, bytes)
-        found = await service.ask(job)
-        metrics.observe(time.perf_counter() - begin, len(found.seen))
-        return JSONResponse(_described(name, found, request.query_params.get("pixels") == "1"))
 
     async def list_models(request: Request) -> Response:
         found = {"models": [_model(name, one.model) for name, one in list(service.models.items())]}
@@ -128,7 +113,6 @@ def application(models: dict[str, Model], hosts: Iterable[str] = (), training: b
     app = Starlette(
         routes=[
             *(Route(path, asset) for path in assets),
-            Route("/predict", predict, methods=["POST"]),
             Route("/models", list_models),
             Route("/healthz", healthz),
             Route("/metrics", show_metrics),
@@ -145,7 +129,13 @@ def application(models: dict[str, Model], hosts: Iterable[str] = (), training: b
         lifespan=lifespan,
     )
     app.router.redirect_slashes = False
-    return Guards(app, hosts, metrics.count)
+    asked = Predict(service, metrics)
+
+    async def by_path(scope: Scope, receive: Receive, send: Send) -> None:
+        found: Any = asked if scope.get("path") == "/predict" else app
+        await found(scope, receive, send)
+
+    return Guards(by_path, hosts, metrics.count)
 
 
 def _json(request: Request, body: bytes) -> Any:
@@ -156,54 +146,6 @@ def _json(request: Request, body: bytes) -> Any:
         return json.loads(body)
     except (ValueError, RecursionError) as error:
         raise RefusedError(400, "not JSON") from error
-
-
-def _content(kind: str, body: bytes) -> bytes | np.ndarray:
-    """The picture of a request, or its pixels.
-
-    Raises
-    ------
-    RefusedError
-        415 for another type, 400 for what is not as described in openapi.json.
-    """
-    kind = kind.partition(";")[0].strip().lower()
-    if kind in PICTURES:
-        return body
-    if kind != "application/json":
-        raise RefusedError(415, f"content-type: expected application/json or one of {', '.join(PICTURES)}")
-    try:
-        found = json.loads(body)
-        pixels = np.asarray(found["pixels"], np.float64)
-    except (ValueError, TypeError, KeyError, RecursionError, OverflowError) as error:
-        raise RefusedError(400, 'expected {"pixels": [784 numbers from 0 to 255]}, or a list of such') from error
-    if pixels.size == 0 or pixels.size % SIDE**2 or pixels.size > MOST_PIXELS * SIDE**2 or pixels.ndim > 3:
-        raise RefusedError(400, f"expected 784 numbers, 28 rows of 28, or up to {MOST_PIXELS} such pictures")
-    if not (np.isfinite(pixels).all() and pixels.min() >= 0 and pixels.max() <= 255):
-        raise RefusedError(400, "pixels are numbers from 0 (paper) to 255 (ink)")
-    return np.rint(pixels.reshape(-1, SIDE**2)).astype(np.uint8)
-
-
-def _described(model: str, found: Answer, with_pixels: bool) -> dict[str, Any]:
-    flat = [one for line in found.lines for one in line]
-    predictions = [_prediction(one) for one in flat]
-    if with_pixels:
-        for said, pixels in zip(predictions, found.seen, strict=True):
-            said["pixels"] = base64.b64encode(pixels.tobytes()).decode()
-    return {"model": model, "lines": [len(line) for line in found.lines], "predictions": predictions}
-
-
-def _prediction(one: Prediction) -> dict[str, Any]:
-    said: dict[str, Any] = {
-        "label": one.label,
-        "confidence": round(one.confidence, 6),
-        "verdict": one.verdict,
-        "probabilities": {name: round(p, 6) for name, p in one.probabilities.items()},
-    }
-    if one.warning:
-        said["warning"] = one.warning
-    if one.box:
-        said["box"] = [round(n, 5) for n in one.box]
-    return said
 
 
 def _model(name: str, model: Model) -> dict[str, Any]:

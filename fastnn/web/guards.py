@@ -19,12 +19,14 @@ HEADERS = {
         "default-src 'self'; img-src 'self' data: blob:; object-src 'none'; frame-ancestors 'none'; base-uri 'none'; "
         "form-action 'none'"
     ),
-    "x-content-type-options": "nosniff",
     "referrer-policy": "no-referrer",
+    "x-content-type-options": "nosniff",
     "cross-origin-resource-policy": "same-origin",
     "cache-control": "no-store",
 }
 _HEADERS = [(name.encode(), value.encode()) for name, value in HEADERS.items()]
+_DATA = (b"content-type", b"application/json")
+_DATA_HEADERS = _HEADERS[2:]  # the others are about pages; each header costs an answer 2 of 250 µs
 
 Scope = dict[str, Any]
 Receive = Callable[[], Any]
@@ -71,7 +73,7 @@ class Guards:
             if message["type"] == "http.response.start":
                 started = True
                 self._count(scope["path"], message["status"])
-                message["headers"] = [*message["headers"], *_HEADERS]
+                message["headers"] += _DATA_HEADERS if _DATA in message["headers"] else _HEADERS
             await send(message)
 
         try:
@@ -83,6 +85,10 @@ class Guards:
                 await answer(guarded, refused.status, {"error": refused.message}, refused.headers)
         except ConnectionError:
             pass  # whoever asked is gone
+        except Exception:
+            if not started:
+                await answer(guarded, 500, {"error": "something went wrong here"})
+            raise  # so that it is logged
 
     def _check_source(self, scope: Scope) -> None:
         headers: dict[str, list[str]] = {}
@@ -142,7 +148,7 @@ def _replayed(body: bytes, receive: Receive) -> Receive:
 async def answer(send: Send, status: int, content: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> None:
     """A whole JSON response."""
     body = json.dumps(content).encode()
-    described = {"content-type": "application/json", "content-length": str(len(body)), **(headers or {})}
-    pairs = [(k.encode(), v.encode()) for k, v in described.items()]
+    pairs = [_DATA, (b"content-length", b"%d" % len(body))]
+    pairs += [(k.encode(), v.encode()) for k, v in (headers or {}).items()]
     await send({"type": "http.response.start", "status": status, "headers": pairs})
     await send({"type": "http.response.body", "body": body})
