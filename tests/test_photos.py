@@ -16,7 +16,7 @@ from PIL import Image
 from fastnn import load
 from fastnn.datasets import Dataset, draw
 from fastnn.images import decode, prepare_digit, prepare_digits
-from fastnn.images.ink import find_ink, paper_of, without_lines
+from fastnn.images.ink import blurred, find_ink, grown, paper_of, without_lines
 from fastnn.images.recipes import PEN, SLANT, deskewed, pen_width, with_pen
 from fastnn.images.segments import components
 from fastnn.model import Model
@@ -71,19 +71,23 @@ def test_paper_without_ink_is_blank() -> None:
 
 @pytest.mark.parametrize("seed", range(8))
 def test_components_are_scipys(seed: int) -> None:
-    from scipy.ndimage import label
+    from scipy.ndimage import find_objects, label
 
     random = np.random.default_rng(seed)
     mask = random.random(tuple(random.integers(1, 70, 2))) < random.choice([0.05, 0.3, 0.5, 0.95])
-    found, count = components(mask)
-    wanted, wanted_count = label(mask, np.ones((3, 3)))
-    assert count == wanted_count
+    found, boxes = components(mask)
+    wanted, count = label(mask, np.ones((3, 3)))
+    assert len(boxes) == count
+    places = {(down.start, down.stop, across.start, across.stop) for down, across in find_objects(wanted)}
+    assert {tuple(box) for box in boxes.tolist()} == places
+    for n, (down, across) in enumerate(find_objects(found + 1)):
+        assert boxes[n].tolist() == [down.start, down.stop, across.start, across.stop]
     assert (found[~mask] == -1).all()
     assert len(np.unique(np.stack([found[mask], wanted[mask]]), axis=1).T) == count  # one name for each, both ways
 
 
 def test_components_of_nothing_and_of_a_spiral() -> None:
-    assert components(np.zeros((5, 7), bool))[1] == 0
+    assert len(components(np.zeros((5, 7), bool))[1]) == 0
     spiral = np.zeros((61, 61), bool)
     at, step, way = np.array([0, 0]), np.array([0, 1]), 60
     for n in range(28):
@@ -92,7 +96,21 @@ def test_components_of_nothing_and_of_a_spiral() -> None:
             at = at + step
         step = np.array([step[1], -step[0]])
         way -= 4 * (n % 2 and n > 1)
-    assert components(spiral)[1] == 1
+    assert len(components(spiral)[1]) == 1
+
+
+@pytest.mark.parametrize("reach", [1, 2, 3, 5, 8])
+def test_blurs_and_growth_are_scipys(reach: int) -> None:
+    from scipy.ndimage import binary_dilation, gaussian_filter
+
+    random = np.random.default_rng(reach)
+    values = random.random((40, 61), np.float32)
+    radius = reach / 3
+    wanted = gaussian_filter(values, radius, mode="nearest", radius=reach)
+    np.testing.assert_allclose(blurred(values, radius), wanted, atol=2e-6)
+    mask = values > 0.995
+    wanted = binary_dilation(mask, np.ones((2 * reach + 1, 2 * reach + 1)))
+    assert (grown(mask, reach) == wanted).all()
 
 
 @pytest.mark.parametrize("degrees", [-8, -1.5, 0, 3, 9])

@@ -20,8 +20,8 @@ WORK = 640  # pixels of the longer side that all this is done at
 BLANK = 0.06  # of the range from black to white: less than this is no ink
 _CELLS = 96  # of the small copy's longer side
 _WINDOW = 0.3  # of its shorter side: wider than any stroke
-_PEAK = 99.9  # percentile of ink that counts as full
-_CLEAN_PEAK = 99.99  # the same where paper has no grain: a small digit on a large sheet has as many pixels
+_PEAK = 0.999  # share of a map that is below full ink
+_CLEAN_PEAK = 0.9999  # the same where paper has no grain: a small digit on a large sheet has as many pixels
 _NOISE = 2.0  # deviations of the paper's grain, before it is smoothed: less than this is no ink
 _SOFT = 0.002  # of the longer side: how far grain is smoothed
 _LEAN = 10  # degrees that ruled lines may be off
@@ -72,27 +72,35 @@ def find_ink(picture: np.ndarray, trace: Trace | None = None) -> Ink | None:
     work = resized(picture, scale) if scale < 1 else picture
     channels = [work] if work.ndim == 2 else [np.ascontiguousarray(work[..., c]) for c in range(3)]
     ink = _on_clean_paper(work) if work.ndim == 2 else None
+    clean = ink is not None
     if ink is None:
         ink = _differences(channels, 1 if _is_dark(channels) else -1)
     tell("paper removed", ink / max(float(ink.max()), 1e-6))
     ink = without_lines(ink)
     tell("lines removed", ink / max(float(ink.max()), 1e-6))
-    grain = float(np.percentile(ink[::2, ::2], 60)) / 0.2533  # half of a bell; its other half was cut off to 0
+    grain = 0.0 if clean else float(np.percentile(ink[::2, ::2], 60)) / 0.2533  # half of a bell, the other cut off to 0
     smooth = blurred(ink, _SOFT * max(ink.shape)) if grain > 0 else ink
-    peak = float(np.percentile(smooth, _PEAK if grain > 0 else _CLEAN_PEAK))
+    peak = _nearly_highest(smooth, _PEAK if grain > 0 else _CLEAN_PEAK)
     if peak < max(BLANK, _NOISE * grain):
         return None
-    return Ink(np.clip(smooth / peak, 0, 1).astype(np.float32), peak)
+    return Ink(np.minimum(smooth * np.float32(1 / peak), 1), peak)
+
+
+def _nearly_highest(ink: np.ndarray, share: float) -> float:
+    """The value that this share of a map is not above."""
+    drawn, beyond = ink[ink > 0], round((1 - share) * ink.size)
+    return float(np.partition(drawn, -1 - beyond)[-1 - beyond]) if beyond < len(drawn) else 0.0
 
 
 def _on_clean_paper(grey: np.ndarray) -> np.ndarray | None:
     """Ink where most of a picture, and of its border, is one and the same value, as in drawings and screenshots."""
     border = np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]])
-    paper = float(np.median(border))
-    if min((np.abs(part - paper) < _CLEAN).mean() for part in (border, grey)) < 0.6:
-        return None
+    paper = np.median(border)
     ink = np.abs(grey - paper)
-    return np.where(ink < _CLEAN, 0, ink)
+    drawn = ink >= _CLEAN
+    if 0.4 * grey.size < np.count_nonzero(drawn) or (np.abs(border - paper) < _CLEAN).mean() < 0.6:
+        return None
+    return ink * drawn
 
 
 def _differences(channels: list[np.ndarray], sign: int) -> np.ndarray:
@@ -218,9 +226,27 @@ def resized(picture: np.ndarray, scale: float) -> np.ndarray:
 def blurred(values: np.ndarray, radius: float) -> np.ndarray:
     """A Gaussian blur, edges repeated."""
     reach = max(1, math.ceil(3 * radius))
-    weights = np.exp(-(np.arange(-reach, reach + 1) ** 2) / (2 * max(radius, 1e-6) ** 2))
-    weights = (weights / weights.sum()).astype(np.float32)
-    for axis in (0, 1):
-        padded = np.pad(values, [(reach, reach) if a == axis else (0, 0) for a in range(2)], mode="edge")
-        values = sliding_window_view(padded, 2 * reach + 1, axis) @ weights
+    weights = np.exp(-(np.arange(reach + 1, dtype=np.float32) ** 2) / (2 * max(radius, 1e-6) ** 2))
+    weights /= weights[0] + 2 * weights[1:].sum()
+    for _ in range(2):  # down, and what is then across
+        first, last = np.repeat(values[:1], reach, axis=0), np.repeat(values[-1:], reach, axis=0)
+        padded, count = np.concatenate([first, values, last]), len(values)
+        sums = weights[0] * values
+        for n in range(1, reach + 1):
+            sums += weights[n] * (padded[reach - n : reach - n + count] + padded[reach + n : reach + n + count])
+        values = np.ascontiguousarray(sums.T)
     return values
+
+
+def grown(mask: np.ndarray, reach: int) -> np.ndarray:
+    """A mask with all that is within `reach` rows and columns of it."""
+    for _ in range(2):
+        found, done = mask.copy(), 0
+        while done < reach:  # twice as far each time
+            step = min(max(1, done), reach - done)
+            before = found.copy()
+            found[step:] |= before[:-step]
+            found[:-step] |= before[step:]
+            done += step
+        mask = found.T
+    return mask

@@ -67,7 +67,7 @@ class Piece:
         return float(np.hypot(max(0, down), max(0, right)))
 
 
-def components(mask: np.ndarray) -> tuple[np.ndarray, int]:
+def components(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Number the connected pieces of a mask, neighbours across corners included.
 
     Runs of each row are joined with those they touch in the row below (union by smallest number).
@@ -81,17 +81,19 @@ def components(mask: np.ndarray) -> tuple[np.ndarray, int]:
     -------
     labels : ndarray (height, width)
         int32, −1 where there is nothing, else from 0 on.
-    count : int
+    boxes : ndarray (count, 4)
+        top, bottom, left, right of each, ends excluded.
     """
     height, width = mask.shape
     row = width + 3  # of the flat places of runs: rows never touch
-    padded = np.zeros((height, row), np.int8)
+    padded = np.zeros((height, row), bool)
     padded[:, 1 : width + 1] = mask
-    change = np.flatnonzero(np.diff(padded.ravel(), append=0))
+    flat = padded.ravel()
+    change = np.flatnonzero(flat[1:] != flat[:-1])
     first, last = change[0::2] + 1, change[1::2] + 1  # of each run, end excluded
     labels = np.full((height, width), -1, np.int32)
     if not first.size:
-        return labels, 0
+        return labels, np.zeros((0, 4), int)
     # which runs of the next row touch each run
     low = np.searchsorted(last, first + row, "left")
     high = np.searchsorted(first, last + row, "right")
@@ -110,33 +112,30 @@ def components(mask: np.ndarray) -> tuple[np.ndarray, int]:
             parent = parent[parent]
     names, numbers = np.unique(parent, return_inverse=True)
     labels[mask] = np.repeat(numbers, last - first)
-    return labels, len(names)
+    order, begins = np.argsort(numbers, kind="stable"), np.searchsorted(np.sort(numbers), np.arange(len(names)))
+    rows, left, right = first[order] // row, first[order] % row - 1, last[order] % row - 1
+    extremes = (np.minimum, rows), (np.maximum, rows + 1), (np.minimum, left), (np.maximum, right)
+    return labels, np.stack([extreme.reduceat(places, begins) for extreme, places in extremes], 1)
 
 
 def pieces_of(found: Ink) -> tuple[np.ndarray, list[Piece]]:
     """Label the ink of a map; the pieces that are no dust, heaviest first; none where all are faint and at an edge."""
     ink = found.map
-    labels, count = components(ink >= LEVEL)
-    if not count:
+    drawn = ink >= LEVEL
+    labels, boxes = components(drawn)
+    if not len(boxes):
         return labels, []
-    rows, columns = np.nonzero(labels >= 0)
-    own = labels[rows, columns]
-    mass = np.bincount(own, ink[rows, columns], count)
-    edges = []
-    for places, extreme in ((rows, np.minimum), (rows, np.maximum), (columns, np.minimum), (columns, np.maximum)):
-        edge = np.full(count, 2**31 - 1 if extreme is np.minimum else -1)
-        extreme.at(edge, own, places)
-        edges.append(edge)
-    top, bottom, left, right = edges
+    mass = np.bincount(labels[drawn], ink[drawn], len(boxes))
     order = np.argsort(-mass, kind="stable")
-    pieces = [
-        Piece(int(top[n]), int(bottom[n]) + 1, int(left[n]), int(right[n]) + 1, float(mass[n]), (int(n),))
-        for n in order
-        if mass[n] >= _SPECK * mass[order[0]]
-    ]
+    pieces = [_piece(boxes[n], mass[n], n) for n in order if mass[n] >= _SPECK * mass[order[0]]]
     if found.contrast < _FAINT and all(_at_edge(piece, ink.shape) for piece in pieces):
         return labels, []  # what is left of light and lines where a picture ends
     return labels, pieces
+
+
+def _piece(box: np.ndarray, mass: float, name: int) -> Piece:
+    top, bottom, left, right = map(int, box)
+    return Piece(top, bottom, left, right, float(mass), (int(name),))
 
 
 def one_digit(pieces: list[Piece], shape: tuple[int, ...]) -> Piece:
