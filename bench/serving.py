@@ -1,6 +1,8 @@
 """The server under load: rate and latency beside a bare Starlette handler, pens that move, bad clients, memory.
 
-python bench/serving.py [rate|pens|attack|memory …]      (all of it by default: three minutes; Linux)
+python bench/serving.py [rate|pens|overload|attack|memory …]     (all of it by default: three minutes; Linux)
+
+`python bench/serving.py paint` needs Playwright and Chromium besides.
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ import asyncio
 import io
 import json
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -173,6 +176,33 @@ def attack(command: list[str]) -> None:
         print(f"under attack: {said(np.array(took), seconds)}, memory {server.megabytes - before:+.1f} MB", flush=True)
 
 
+def overload(command: list[str]) -> None:
+    """140 clients, about four times too many; one that is refused asks again after 50 ms."""
+    content, seconds = request(png(280), "image/png"), 6.0
+    with Server(*command) as server:
+        capacity = len(load(server.port, content, 8, 2.0)) / 2
+        took = load(server.port, content, 140, seconds, 0.05)
+        after = load(server.port, content, 1, 1.0)
+        asked = len(took) / seconds
+        print(f"{asked:,.0f}/s asked for of {capacity:,.0f}/s: {said(took, seconds)}", flush=True)
+        print("one client right after:", said(after, 1.0))
+
+
+def paint(command: list[str]) -> None:
+    from playwright.sync_api import sync_playwright
+
+    chromium = shutil.which("chromium") or shutil.which("google-chrome")
+    with Server(*command) as server, sync_playwright() as playwright:
+        browser, found = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"]), []
+        for _ in range(9):
+            page = browser.new_page()
+            page.goto(f"http://127.0.0.1:{server.port}/")
+            page.wait_for_timeout(300)
+            found.append(page.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime"))
+            page.close()
+        print(f"first paint: {found[0]:.0f} ms in a new browser, {np.median(found):.0f} ms after", flush=True)
+
+
 def memory(command: list[str]) -> None:
     content = request(png(), "image/png")
     with Server(*command) as server:
@@ -184,14 +214,15 @@ def memory(command: list[str]) -> None:
 
 
 def main() -> None:
-    chosen = sys.argv[1:] or ["rate", "pens", "attack", "memory"]
+    benches = {"rate": rate, "pens": pens, "overload": overload, "attack": attack, "memory": memory, "paint": paint}
+    chosen = sys.argv[1:] or [name for name in benches if name != "paint"]
     with tempfile.TemporaryDirectory() as folder:
         path = str(Path(folder, "digits.safetensors"))
         fastnn.train("strokes", epochs=2).save(path)
         print("784-256-10:")
         command = ["-m", "fastnn", "draw", "--no-open", "--port", "0", "--weights", path]
         for name in chosen:
-            {"rate": rate, "pens": pens, "attack": attack, "memory": memory}[name](command)
+            benches[name](command)
     if "pens" in chosen:
         print("784-1536-1536-10, the shipped model:")
         pens(["-m", "fastnn", "draw", "--no-open", "--port", "0"])

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -317,7 +318,7 @@ def test_too_many_wait_and_the_rest_is_answered(model: Model, monkeypatch: pytes
         time.sleep(0.05)
         return slow(self, x)
 
-    monkeypatch.setattr(service, "MOST_AT_ONCE", 1)
+    monkeypatch.setattr(service, "MOST_PREPARED", 1)
     monkeypatch.setattr(Resident, "probabilities", slower)
 
     async def rush() -> list[Any]:
@@ -494,6 +495,35 @@ def test_a_server_answers_to_the_names_it_was_given(model: Model, tmp_path: Path
         for host, status in (("digits.example", 200), ("two.example:80", 200), ("other.example", 400)):
             found = httpx.get(f"http://127.0.0.1:{port}/healthz", headers={"host": host})
             assert found.status_code == status, host
+
+
+def test_more_than_it_can_do_is_refused_politely_and_the_rest_answered(port: int) -> None:
+    """100 connections that ask for pictures to be prepared as fast as they are answered, while 40 may wait."""
+    content = HEAD.replace(b"Connection: close\r\n", b"") + b"Content-Length: %d\r\n\r\n" % len(LARGE) + LARGE
+    heads: list[bytes] = []
+
+    async def client(until: float) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        while time.monotonic() < until:
+            writer.write(content)
+            heads.append(await reader.readuntil(b"\r\n\r\n"))
+            length = re.search(rb"content-length: (\d+)", heads[-1])
+            assert length
+            await reader.readexactly(int(length.group(1)))
+        writer.close()
+
+    async def rush() -> None:
+        until = time.monotonic() + 2
+        await asyncio.gather(*(client(until) for _ in range(100)))
+
+    asyncio.run(rush())
+    statuses = Counter(int(head.split(b" ", 2)[1]) for head in heads)
+    assert set(statuses) == {200, 503}
+    assert statuses[200] > 50
+    assert all(b"retry-after: 1" in head for head in heads if b" 503 " in head[:20])
+    assert httpx.post(
+        f"http://127.0.0.1:{port}/predict", content=LARGE, headers={"content-type": "image/png"}
+    ).is_success
 
 
 def test_eight_at_once_get_their_own_answers(port: int, model: Model) -> None:

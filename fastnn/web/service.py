@@ -15,9 +15,10 @@ from fastnn.model import Model
 from fastnn.web.guards import RefusedError
 from fastnn.web.resident import Answer, Content, Lines, Resident
 
-MOST_WAITING = 64
+MOST_WAITING = 40  # to be prepared: beyond that, five times as many requests as can be answered make answers late
 SECONDS = 2.0  # that an answer may take
-MOST_AT_ONCE = 32
+MOST_AT_ONCE = 32  # in the loop
+MOST_PREPARED = 8  # at once in the thread: the first waits for the last
 
 
 @dataclass
@@ -145,7 +146,7 @@ class Service:
         """In the thread."""
         while True:
             jobs = [self._waiting.get()]
-            while len(jobs) < MOST_AT_ONCE and self.waiting:
+            while len(jobs) < MOST_PREPARED and self.waiting:
                 jobs.append(self._waiting.get())
             for resident, asked in self._by_model([job for job in jobs if job and not job.answer.done()]):
                 told = _told(resident, [(job, resident.prepared(job.content, job.many)) for job in asked])
