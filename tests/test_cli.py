@@ -13,11 +13,12 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from conftest import ROOT, clean_error, fastnn, make_dataset
 from typer.testing import CliRunner
 
-from fastnn import load
+from fastnn import draw_strokes, load
 from fastnn.cli import display
 from fastnn.cli.app import app
 from fastnn.model import Model
@@ -386,9 +387,11 @@ def test_a_reader_that_leaves_early(command: tuple[str, ...]) -> None:
 
 
 def test_two_runs_at_once_leave_one_sound_file(tmp_path: Path) -> None:
+    x, y = draw_strokes(400, seed=1)
+    np.savez(tmp_path / "d.npz", x_train=x, y_train=y)
     started = [
         subprocess.Popen(
-            [sys.executable, "-m", "fastnn", "train", "--data", "strokes", "-e", "2", "-q", "-s", str(seed)],
+            [sys.executable, "-m", "fastnn", "train", "--data", "d.npz", "-e", "20", "-q", "-s", str(seed)],
             cwd=tmp_path,
             env={**os.environ, "PYTHONPATH": str(ROOT)},
             stdout=subprocess.DEVNULL,
@@ -397,7 +400,7 @@ def test_two_runs_at_once_leave_one_sound_file(tmp_path: Path) -> None:
     ]
     assert [process.wait(60) for process in started] == [0, 0]
     assert load(tmp_path / "model.safetensors").metadata["training"]["seed"] in (1, 2)
-    assert [p.name for p in tmp_path.iterdir()] == ["model.safetensors"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["d.npz", "model.safetensors"]
 
 
 def test_bars_and_tables() -> None:

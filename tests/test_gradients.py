@@ -102,6 +102,7 @@ MUTANTS = [
 ]
 
 
+@pytest.mark.long
 def test_a_broken_kernel_fails_the_check(tmp_path: Path) -> None:
     """By the command: exit code 1, and the gradients named."""
     (file, line, broken, _) = MUTANTS[0]
