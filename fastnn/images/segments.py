@@ -12,6 +12,15 @@ LEVEL = 0.4  # of full ink: what counts as drawn
 _SPECK = 0.03  # of the largest piece: smaller is dust
 _FAINT = 0.25  # of the range from black to white: a digit that is cut off has more contrast
 _NEAR = 0.25  # of a digit's size: pieces nearer than that belong together
+_LIGHT = 0.1  # of the heaviest piece: lighter than this, what lies inside is not the digit
+
+# of a page, in typical heights of its digits
+_DUST = 0.12  # larger pieces may be part of a digit
+_SMALLEST = 0.35  # digit
+_PART = 0.65  # lower pieces may be joined to another
+_ABOVE = 0.3  # or below it: how far a part may be
+_BESIDE = 0.15  # the same to the side
+_LINE = 0.6  # digits nearer than that to a line's middle are of that line
 
 
 @dataclass(frozen=True)
@@ -142,7 +151,7 @@ def one_digit(pieces: list[Piece], shape: tuple[int, ...]) -> Piece:
     """The piece that is the digit, with what lies near it: the heaviest that does not hang on the picture's edge."""
     inside = [p for p in pieces if not _at_edge(p, shape)]
     digit = (inside or pieces)[0]
-    if inside and inside[0].mass < 0.1 * pieces[0].mass:
+    if inside and inside[0].mass < _LIGHT * pieces[0].mass:
         digit = pieces[0]
     changed = True
     rest = [p for p in pieces if p is not digit and (not _at_edge(p, shape) or _at_edge(digit, shape))]
@@ -165,12 +174,12 @@ def all_digits(pieces: list[Piece], shape: tuple[int, ...]) -> list[list[Piece]]
     if not pieces:
         return []
     height = _typical_height(pieces)
-    digits = _joined_parts([p for p in pieces if p.size >= 0.12 * height], height)
-    digits = [p for p in digits if p.size >= 0.35 * height]
+    digits = _joined_parts([p for p in pieces if p.size >= _DUST * height], height)
+    digits = [p for p in digits if p.size >= _SMALLEST * height]
     lines: list[list[Piece]] = []
     for digit in sorted(digits, key=lambda p: p.top + p.bottom):
         middle = (digit.top + digit.bottom) / 2
-        near = [n for n in lines[-1:] if abs(middle - np.mean([(p.top + p.bottom) / 2 for p in n])) < 0.6 * height]
+        near = [n for n in lines[-1:] if abs(middle - np.mean([(p.top + p.bottom) / 2 for p in n])) < _LINE * height]
         if near:
             near[0].append(digit)
         else:
@@ -192,8 +201,8 @@ def _joined_parts(pieces: list[Piece], height: float) -> list[Piece]:
         for n, other in enumerate(found):
             overlap = min(piece.right, other.right) - max(piece.left, other.left)
             above = overlap > 0.5 * min(piece.width, other.width)
-            small = piece.height < 0.65 * height
-            if small and (piece.gap(other) < (0.3 if above else 0.15) * height):
+            small = piece.height < _PART * height
+            if small and piece.gap(other) < (_ABOVE if above else _BESIDE) * height:
                 found[n] = other.joined(piece)
                 break
         else:
