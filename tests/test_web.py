@@ -35,7 +35,7 @@ from fastnn.web.app import application
 from fastnn.web.export import page
 from fastnn.web.guards import MAX_BODY, RefusedError
 from fastnn.web.resident import Resident
-from fastnn.web.service import Job, Service
+from fastnn.web.service import Service
 
 
 def small_picture(size: tuple[int, int] = (28, 28), mode: str = "L", move: int = 0, name: str = "3.png") -> bytes:
@@ -322,7 +322,7 @@ def test_too_many_wait_and_the_rest_is_answered(model: Model, monkeypatch: pytes
     monkeypatch.setattr(Resident, "probabilities", slower)
 
     async def rush() -> list[Any]:
-        asked = (found.ask(Job("digits", LARGE)) for _ in range(20))
+        asked = (found.ask("digits", LARGE) for _ in range(20))
         return await asyncio.gather(*asked, return_exceptions=True)
 
     answers = asyncio.run(rush())
@@ -331,6 +331,39 @@ def test_too_many_wait_and_the_rest_is_answered(model: Model, monkeypatch: pytes
     assert 10 <= len(refused) <= 16
     assert all(one.status == 503 and one.headers["retry-after"] == "1" for one in refused)
     assert all(one.lines for one in answers if not isinstance(one, RefusedError))
+
+
+def test_what_goes_wrong_inside_is_told_and_the_next_is_answered(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    one, right, left = Client(application({"digits": model})), Resident.probabilities, [1, 1]
+
+    def broken(self: Resident, x: np.ndarray) -> np.ndarray:
+        if left:
+            left.pop()
+            raise MemoryError("no more")
+        return right(self, x)
+
+    monkeypatch.setattr(Resident, "probabilities", broken)
+    for content in (small_picture(), LARGE):
+        found = one("POST", "/predict", content=content, headers={"content-type": "image/png"})
+        assert (found.status_code, found.json()) == (500, {"error": "something went wrong here"})
+    for content in (small_picture(), LARGE):
+        assert one("POST", "/predict", content=content, headers={"content-type": "image/png"}).is_success
+
+
+@pytest.mark.parametrize("content", [small_picture(), LARGE])
+def test_a_model_that_is_dropped_answers_what_it_was_asked(content: bytes, model: Model) -> None:
+    found = Service({"digits": model})
+
+    async def ask() -> None:
+        asked = asyncio.ensure_future(found.ask("digits", content))
+        await asyncio.sleep(0)
+        found.drop("digits")
+        assert (await asked).lines
+        with pytest.raises(RefusedError, match="no model of that name"):
+            await found.ask("digits", content)
+
+    asyncio.run(ask())
+    found.close()
 
 
 def test_an_answer_that_takes_too_long_is_refused_and_the_next_is_given(
@@ -347,11 +380,10 @@ def test_an_answer_that_takes_too_long_is_refused_and_the_next_is_given(
     monkeypatch.setattr(Resident, "probabilities", sleepy)
 
     async def twice() -> None:
-        job = Job("digits", LARGE)
         with pytest.raises(RefusedError, match="no answer in time"):
-            await found.ask(job)
+            await found.ask("digits", LARGE)
         await asyncio.sleep(0.6)
-        assert (await found.ask(Job("digits", LARGE))).lines
+        assert (await found.ask("digits", LARGE)).lines
 
     asyncio.run(twice())
     found.close()
@@ -383,7 +415,7 @@ def test_small_pictures_are_answered_together_and_each_by_its_own(model: Model) 
     assert taken == [True] * 16 + [False, True]
 
     async def ask(some: list[bytes | np.ndarray]) -> list[Any]:
-        return await asyncio.gather(*(found.ask(Job("digits", one)) for one in some), return_exceptions=True)
+        return await asyncio.gather(*(found.ask("digits", one) for one in some), return_exceptions=True)
 
     together = asyncio.run(ask(contents * 3))
     alone = [asyncio.run(ask([one]))[0] for one in contents]

@@ -19,7 +19,7 @@ from fastnn.model import Prediction
 from fastnn.web.guards import Receive, RefusedError, Scope, Send, answer
 from fastnn.web.metrics import Metrics
 from fastnn.web.resident import Answer, Content
-from fastnn.web.service import Job, Service
+from fastnn.web.service import Service
 
 PICTURES = ("image/png", "image/jpeg", "image/webp", "image/gif", "image/bmp", "application/octet-stream")
 MOST_PIXELS = 256  # pictures of pixels in one request
@@ -47,7 +47,8 @@ class Predict:
             kind = dict(scope["headers"]).get(b"content-type", b"").decode("latin-1")
             content = content_of(kind, (await receive())["body"])
             name = asked.get("model") or next(iter(self._service.models))
-            found = await self._service.ask(Job(name, content, asked.get("many") == "1" and isinstance(content, bytes)))
+            many = asked.get("many") == "1" and isinstance(content, bytes)
+            found = await self._service.ask(name, content, many)
             said = described(name, found, asked.get("pixels") == "1")
         except FastnnError as error:
             raise RefusedError(400, str(error)) from error

@@ -27,13 +27,14 @@ class Job:
 
     Attributes
     ----------
-    model : str
+    resident : Resident
+        Who is asked, also when its name is given to another meanwhile.
     content : bytes or ndarray (N, 784)
     many : bool
         Whether a picture holds several digits.
     """
 
-    model: str
+    resident: Resident
     content: Content
     many: bool = False
     loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.get_running_loop)
@@ -50,6 +51,9 @@ class Job:
             self.answer.set_exception(found)
         else:
             self.answer.set_result(found)
+
+
+Told = tuple[Job, Answer | Exception]
 
 
 class Service:
@@ -94,8 +98,16 @@ class Service:
         """Requests in the queue."""
         return self._waiting.qsize()
 
-    async def ask(self, job: Job) -> Answer:
+    async def ask(self, model: str, content: Content, many: bool = False) -> Answer:
         """The answer to a request.
+
+        Parameters
+        ----------
+        model : str
+        content : bytes or ndarray (N, 784)
+            A picture as it came, or pixels.
+        many : bool
+            Whether a picture holds several digits.
 
         Raises
         ------
@@ -104,10 +116,11 @@ class Service:
         FastnnError
             When the picture is none.
         """
-        resident = self.models.get(job.model)
+        resident = self.models.get(model)
         if resident is None:
             raise RefusedError(404, "no model of that name; GET /models lists them")
-        if not job.many and resident.is_small(job.content):
+        job = Job(resident, content, many)
+        if not many and resident.is_small(content):
             self._small.append(job)
             if len(self._small) == 1:
                 job.loop.call_soon(self._answer_small, job.loop, 1)
@@ -135,12 +148,16 @@ class Service:
             loop.call_soon(self._answer_small, loop, len(self._small))
             return
         jobs, self._small = self._small, []
-        for resident, asked in self._by_model(jobs):
-            prepared = list(zip(asked, resident.small([job.content for job in asked]), strict=True))
+        for resident, asked in _by_model(jobs):
+            try:
+                prepared = list(zip(asked, resident.small([job.content for job in asked]), strict=True))
+                _tell(_told(resident, [(job, found) for job, found in prepared if found is not None]))
+            except Exception as error:  # whatever it is, whoever asked is told
+                _tell([(job, error) for job in asked])
+                continue
             for job, found in prepared:
                 if found is None:
                     self._queue(job)
-            _tell(_told(resident, [(job, found) for job, found in prepared if found is not None]))
 
     def _work(self) -> None:
         """In the thread."""
@@ -148,31 +165,34 @@ class Service:
             jobs = [self._waiting.get()]
             while len(jobs) < MOST_PREPARED and self.waiting:
                 jobs.append(self._waiting.get())
-            for resident, asked in self._by_model([job for job in jobs if job and not job.answer.done()]):
-                told = _told(resident, [(job, resident.prepared(job.content, job.many)) for job in asked])
+            for resident, asked in _by_model([job for job in jobs if job and not job.answer.done()]):
+                told: list[Told]
+                try:
+                    told = _told(resident, [(job, resident.prepared(job.content, job.many)) for job in asked])
+                except Exception as error:  # the thread lives on
+                    told = [(job, error) for job in asked]
                 with contextlib.suppress(RuntimeError):  # the loop may have ended
                     asked[0].loop.call_soon_threadsafe(_tell, told)
             if None in jobs:
                 return
 
-    def _by_model(self, jobs: list[Job]) -> Iterator[tuple[Resident, list[Job]]]:
-        for name in {job.model for job in jobs}:
-            resident = self.models.get(name)
-            if resident:  # else dropped meanwhile: whoever asked is told that it took too long
-                yield resident, [job for job in jobs if job.model == name]
+
+def _by_model(jobs: list[Job]) -> Iterator[tuple[Resident, list[Job]]]:
+    for resident in {job.resident for job in jobs}:
+        yield resident, [job for job in jobs if job.resident is resident]
 
 
 def _busy(reason: str) -> RefusedError:
     return RefusedError(503, f"{reason}; try again in a second", {"retry-after": "1"})
 
 
-def _told(resident: Resident, prepared: list[tuple[Job, Lines | Exception]]) -> list[tuple[Job, Answer | Exception]]:
+def _told(resident: Resident, prepared: list[tuple[Job, Lines | Exception]]) -> list[Told]:
     """What each is to be told."""
     lines = [found for _, found in prepared if not isinstance(found, Exception)]
     answers = iter(resident.answers(lines))
     return [(job, found if isinstance(found, Exception) else next(answers)) for job, found in prepared]
 
 
-def _tell(told: list[tuple[Job, Answer | Exception]]) -> None:
+def _tell(told: list[Told]) -> None:
     for job, found in told:
         job.tell(found)
