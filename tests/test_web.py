@@ -35,7 +35,7 @@ from fastnn.web.app import application
 from fastnn.web.export import page
 from fastnn.web.guards import MAX_BODY, RefusedError
 from fastnn.web.resident import Resident
-from fastnn.web.service import Service
+from fastnn.web.service import Job, Service
 
 
 def small_picture(size: tuple[int, int] = (28, 28), mode: str = "L", move: int = 0, name: str = "3.png") -> bytes:
@@ -348,6 +348,14 @@ def test_what_goes_wrong_inside_is_told_and_the_next_is_answered(model: Model, m
         assert (found.status_code, found.json()) == (500, {"error": "something went wrong here"})
     for content in (small_picture(), LARGE):
         assert one("POST", "/predict", content=content, headers={"content-type": "image/png"}).is_success
+
+
+def test_a_loop_that_ended_with_questions_left_holds_nobody_up(model: Model) -> None:
+    found, loop = Service({"digits": model}), asyncio.new_event_loop()
+    found._small.append(Job(found.models["digits"], small_picture(), loop=loop))  # and nobody will look at it
+    loop.close()
+    assert asyncio.run(asyncio.wait_for(found.ask("digits", small_picture()), 5)).lines
+    found.close()
 
 
 @pytest.mark.parametrize("content", [small_picture(), LARGE])

@@ -121,6 +121,8 @@ class Service:
             raise RefusedError(404, "no model of that name; GET /models lists them")
         job = Job(resident, content, many)
         if not many and resident.is_small(content):
+            if self._small and self._small[0].loop is not job.loop:
+                self._small = []  # of a loop that has ended
             self._small.append(job)
             if len(self._small) == 1:
                 job.loop.call_soon(self._answer_small, job.loop, 1)
