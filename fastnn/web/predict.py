@@ -93,9 +93,9 @@ def described(model: str, found: Answer, with_pixels: bool) -> dict[str, Any]:
 def _prediction(one: Prediction) -> dict[str, Any]:
     said: dict[str, Any] = {
         "label": one.label,
-        "confidence": round(one.confidence, 6),
+        "confidence": one.confidence,
         "verdict": one.verdict,
-        "probabilities": {name: round(p, 6) for name, p in one.probabilities.items()},
+        "probabilities": one.probabilities,
     }
     if one.warning:
         said["warning"] = one.warning

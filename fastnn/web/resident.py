@@ -18,6 +18,7 @@ from fastnn.reference import ACTIVATIONS
 Content = bytes | np.ndarray  # a picture as it came, or pixels (N, 784)
 Lines = list[list[Prepared]]
 
+_SMALL_TO_BLAS = 1_000_000  # multiply-adds of a product
 SMALL_BYTES = 8_192
 SMALL_PRODUCT = 2**23  # multiply-adds: a millisecond
 _SMALL = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR" + struct.pack(">II", images.SIDE, images.SIDE)
@@ -59,7 +60,7 @@ class Resident:
         """uint8 (N, D) → (N, C), float64."""
         a = x.astype(np.float32)
         for activation, w, b in zip(self._activations, self._parameters[::2], self._parameters[1::2], strict=True):
-            a = activation(a @ w + b)
+            a = activation(_product(a, w) + b)
         return inference.softmax(a)
 
     def is_small(self, content: Content) -> bool:
@@ -107,7 +108,7 @@ class Resident:
         if not flat:
             return [Answer([], np.zeros((0, images.SIDE**2), np.uint8)) for _ in asked]
         x = np.array([one.pixels.reshape(-1) for one in flat])
-        predictions, answers, at = self.model.answers(flat, self.probabilities(x)), list[Answer](), 0
+        predictions, answers, at = self.model.answers(flat, self.probabilities(x).round(6)), list[Answer](), 0
         for lines in asked:
             first, found = at, list[list[Prediction]]()
             for line in lines:
@@ -115,6 +116,17 @@ class Resident:
                 at += len(line)
             answers.append(Answer(found, x[first:at]))
         return answers
+
+
+def _product(a: np.ndarray, w: np.ndarray) -> np.ndarray:
+    """a @ w, a few rows at a time: OpenBLAS copies the whole of w for a product that is not small.
+
+    8 x 784 x 256 takes 24 instead of 49 µs so, 2 x 1536 x 1536 takes 0.7 instead of 1.5 ms.
+    """
+    rows = max(1, _SMALL_TO_BLAS // w.size)
+    if len(a) <= rows or (rows == 1 and len(a) > 4):
+        return a @ w
+    return np.concatenate([a[first : first + rows] @ w for first in range(0, len(a), rows)])
 
 
 def _pixels(rows: np.ndarray) -> Lines:
