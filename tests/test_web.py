@@ -275,6 +275,22 @@ def test_a_name_can_be_allowed(model: Model) -> None:
         ),
         *("/%00", "/page.js%00", "/static/..%2fapp.py", "/.git/config", "/predict/../app.py", "/page.html", "/app.py"),
         *("/openapi.json/", "/models/", "/%252e%252e/etc/passwd", "/....//etc/passwd", "/file:///etc/passwd"),
+        *(
+            f"/{up * 4}{name}"
+            for up in (
+                "../",
+                "..%2f",
+                "%2e%2e/",
+                "%2e%2e%2f",
+                "..%5c",
+                "..\\",
+                ".%2e/",
+                "..;/",
+                "%c0%ae%c0%ae/",
+                "./../",
+            )
+            for name in ("etc/passwd", "proc/self/environ", "fastnn/web/app.py", "page.css/../app.py")
+        ),
     ],
 )
 def test_no_file_but_the_few_is_ever_served(path: str, ask: Client) -> None:
@@ -497,6 +513,9 @@ HEAD = b"POST /predict HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: image/png\r\
         (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", (400,)),
         (b"GET / HTTP/1.1\r\nConnection: close\r\n\r\n", (400,)),
         (b"nonsense\r\n\r\n", (400,)),
+        (b"GET /../../etc/passwd HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n", (404,)),
+        (b"GET /page.js/..\\..\\app.py HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n", (404,)),
+        (b"GET file:///etc/passwd HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n", (404,)),
     ],
 )  # fmt: skip
 def test_bytes_that_are_no_good_request(content: bytes, statuses: tuple[int, ...], port: int) -> None:
@@ -506,10 +525,10 @@ def test_bytes_that_are_no_good_request(content: bytes, statuses: tuple[int, ...
 
 
 def test_slow_bodies_are_ended_and_others_answered_meanwhile(port: int) -> None:
-    """50 half heads, 50 half bodies, 50 that say nothing; a good client does not notice."""
-    slow = [socket.create_connection(("127.0.0.1", port)) for _ in range(150)]
+    """50 half heads, 50 half bodies, 100 that say nothing; a good client does not notice."""
+    slow = [socket.create_connection(("127.0.0.1", port)) for _ in range(200)]
     for n, one in enumerate(slow):
-        one.sendall((b"POST /predict HT", HEAD + b"Content-Length: 500\r\n\r\nhalf", b"")[n % 3])
+        one.sendall((b"POST /predict HT", HEAD + b"Content-Length: 500\r\n\r\nhalf", b"", b"")[n % 4])
     took, begin = list[float](), time.perf_counter()
     body = {"pixels": [0] * 784}
     with httpx.Client() as client:
@@ -518,7 +537,7 @@ def test_slow_bodies_are_ended_and_others_answered_meanwhile(port: int) -> None:
             assert client.post(f"http://127.0.0.1:{port}/predict", json=body).status_code == 200
             took.append(time.perf_counter() - start)
     assert len(took) > 20
-    halves = slow[1::3]
+    halves = slow[1::4]
     for one in halves:
         one.settimeout(10)
         assert b" 408 " in one.recv(4_096)
