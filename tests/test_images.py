@@ -92,8 +92,9 @@ def test_every_mode_gives_the_picture_of_the_plain_one(name: str) -> None:
     assert np.corrcoef(found.ravel(), PLAIN.ravel())[0, 1] > 0.97, name
 
 
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_exif_turns_the_picture(orientation: int) -> None:
+def test_exif_turns_the_picture(orientation: int, kind: str) -> None:
     turn = {
         1: (),
         2: (Image.Transpose.FLIP_LEFT_RIGHT,),
@@ -109,7 +110,7 @@ def test_exif_turns_the_picture(orientation: int) -> None:
         image = image.transpose(step)
     exif = Image.Exif()
     exif[0x0112] = orientation
-    found = prepared(saved(image, "JPEG", quality=95, exif=exif))
+    found = prepared(saved(image, kind, quality=95, exif=exif))
     assert np.abs(found - PLAIN).mean() < 4
 
 
