@@ -145,17 +145,18 @@ def test_pictures_are_scaled_not_scrambled() -> None:
 
 
 def test_mnist_pictures_come_through(mnist: Dataset, tmp_path: Path) -> None:
-    """All 10,000 test images as PNG files: at most 0.1 points below the arrays."""
+    """5,000 test images as PNG files: at most 0.1 points below the arrays."""
     assert mnist.test
-    pixels = np.empty_like(mnist.test.x)
-    for i, row in enumerate(mnist.test.x):
+    x, y = mnist.test.x[::2], mnist.test.y[::2]
+    pixels = np.empty_like(x)
+    for i, row in enumerate(x):
         path = tmp_path / "digit.png"
         Image.fromarray(row.reshape(28, 28) if i % 2 else 255 - row.reshape(28, 28)).save(path, compress_level=1)
         pixels[i] = prepare_digit(read(path)).pixels.reshape(-1)
     model = load()
-    right = [(model.predict(x, engine="kernels") == mnist.test.y).mean() for x in (mnist.test.x, pixels)]
+    right = [(model.predict(rows, engine="kernels") == y).mean() for rows in (x, pixels)]
     assert right[1] >= right[0] - 0.001
-    assert (pixels == mnist.test.x).all(axis=1).mean() > 0.99
+    assert (pixels == x).all(axis=1).mean() > 0.99
 
 
 def test_enlarged_and_moved_mnist_is_still_read(mnist: Dataset) -> None:
