@@ -177,7 +177,7 @@ def attack(command: list[str]) -> None:
 
 
 def overload(command: list[str]) -> None:
-    """140 clients, about four times too many; one that is refused asks again after 50 ms."""
+    """140 clients, about five times too many; one that is refused asks again after 50 ms."""
     content, seconds = request(png(280), "image/png"), 6.0
     with Server(*command) as server:
         capacity = len(load(server.port, content, 8, 2.0)) / 2

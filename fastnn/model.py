@@ -210,12 +210,24 @@ class Model:
         """Every digit of one picture: lines from top to bottom, the digits of each from left to right."""
         from fastnn import images
 
-        if self.recipe is not images.prepare_digit:
-            raise DataError("several things in one picture are told apart for digits only; this model knows others")
-        lines = images.prepare_digits(images.read(Path(path)))
+        lines = self.prepared_digits(images.read(Path(path)))
         flat = [prepared for line in lines for prepared in line]
         found = iter(self.answers(flat, self._asked(flat), str(path)))
         return [[next(found) for _ in line] for line in lines]
+
+    def prepared_digits(self, picture: np.ndarray) -> list[list[Prepared]]:
+        """Every digit of a decoded picture as the network takes it, line by line.
+
+        Raises
+        ------
+        DataError
+            When the model is not one of digits.
+        """
+        from fastnn import images
+
+        if self.recipe is not images.prepare_digit:
+            raise DataError("several things in one picture are told apart for digits only; this model knows others")
+        return images.prepare_digits(picture)
 
     @property
     def recipe(self) -> Callable[..., Prepared]:

@@ -165,7 +165,7 @@ def test_a_dropped_a_pasted_and_a_chosen_picture(opened: Callable[..., Any], add
 def test_a_late_answer_to_something_older_is_not_shown(opened: Callable[..., Any], address: str) -> None:
     page = opened(address)
     page.evaluate(
-        """const real = fastnnPredict;
+        """self.real = fastnnPredict;
         self.release = [];
         self.fastnnPredict = async pixels => {
             const found = await real(pixels);
@@ -177,14 +177,40 @@ def test_a_late_answer_to_something_older_is_not_shown(opened: Callable[..., Any
     until(page, "release.length === 1")  # the answer to the drawing is there, and held back
     page.locator("#file").set_input_files(ROOT / "data" / "samples" / "7.png")
     until(page, "verdict.textContent === '7'")
-    page.evaluate("fastnnPredict = async () => { throw new Error('late'); }; 0")  # and the next one fails late
     page.evaluate("release.forEach(go => go()); 0")
     page.wait_for_timeout(200)
     assert page.locator("#verdict").inner_text() == "7"
+    page.evaluate(
+        """self.release = [];
+        self.fastnnPredict = async () => {
+            await new Promise(go => release.push(go));
+            throw new Error("late");
+        }; 0"""
+    )
+    pen(page, form(3))
+    until(page, "release.length === 1")  # one that will fail
+    page.locator("#file").set_input_files(ROOT / "data" / "samples" / "4.png")
+    until(page, "verdict.textContent === '4'")
+    page.evaluate("release.forEach(go => go()); 0")
+    page.wait_for_timeout(200)
+    assert page.locator("#verdict").inner_text() == "4"
+    page.evaluate(
+        """self.release = [];
+        const decode = createImageBitmap;
+        self.createImageBitmap = async file => {
+            const found = await decode(file);
+            await new Promise(go => release.push(go));
+            return found;
+        };
+        self.fastnnPredict = real; 0"""
+    )
     page.locator("#file").set_input_files(ROOT / "data" / "samples" / "5.png")
-    page.evaluate("clear(); 0")  # while it is decoded: nothing is drawn then, and nothing shown
-    page.wait_for_timeout(300)
+    until(page, "release.length === 1")  # decoded, and held back
+    page.keyboard.press("Escape")
+    page.evaluate("release.forEach(go => go()); 0")
+    page.wait_for_timeout(200)
     assert page.evaluate("picture === null")
+    assert page.locator("#verdict").inner_text() == "no digit"
 
 
 def test_another_model_reads_the_same_picture_again(opened: Callable[..., Any], tmp_path: Path) -> None:

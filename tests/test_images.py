@@ -19,7 +19,7 @@ from PIL import Image
 from fastnn import load
 from fastnn.datasets import Dataset, draw
 from fastnn.errors import ImageError
-from fastnn.images import BOX, SIDE, decode, find_images, prepare_digit, prepare_plain, read
+from fastnn.images import BOX, SIDE, decode, find_images, prepare_digit, prepare_plain, read, ready_digits
 from fastnn.images.recipes import _centre
 
 DIGITS, LABELS = draw(200, seed=5)
@@ -142,6 +142,22 @@ def test_pictures_are_scaled_not_scrambled() -> None:
         found = prepare_digit(canvas).pixels > 100
         assert found.any(axis=1).sum() >= 19
         assert found.any(axis=0).sum() <= 4
+
+
+def test_only_what_is_as_mnist_is_comes_through_as_it_is() -> None:
+    """Its centre of mass in the middle, 15 to 21 pixels long, on clean black or white."""
+    good, small = PLAIN.astype(np.float32).reshape(28, 28) / 255, np.zeros((28, 28), np.float32)
+    small[7:21, 7:21] = good[::2, ::2]
+    cases = {
+        True: [good, 1 - good, np.roll(good, 1, 0), good * 0.5],
+        False: [np.roll(good, 3, 0), np.roll(good, -3, 1), small, np.maximum(good, 0.1), good * 0],
+    }
+    for wanted, pictures in cases.items():
+        ready, pixels = ready_digits(np.array(pictures))
+        assert ready.tolist() == [wanted] * len(pictures)
+        if wanted:
+            assert (pixels[0] == PLAIN.reshape(28, 28)).all()
+            assert np.abs(pixels[1].astype(int) - pixels[0]).max() <= 1
 
 
 def test_mnist_pictures_come_through(mnist: Dataset, tmp_path: Path) -> None:

@@ -437,6 +437,9 @@ def test_small_pictures_are_answered_together_and_each_by_its_own(model: Model) 
     found = Service({"digits": model})
     taken = [found.models["digits"].is_small(content) for content in contents]
     assert taken == [True] * 16 + [False, True]
+    assert not found.models["digits"].is_small(small_picture() + bytes(9_000))
+    large = Resident(package.load())
+    assert [large.is_small(np.zeros((n, 784), np.uint8)) for n in (1, 2, 3, 256)] == [True, True, False, False]
 
     async def ask(some: list[bytes | np.ndarray]) -> list[Any]:
         return await asyncio.gather(*(found.ask("digits", one) for one in some), return_exceptions=True)
