@@ -17,12 +17,18 @@ _HOMES = {
     "Model": "fastnn.model",
     "Network": "fastnn.network",
     "FastnnError": "fastnn.errors",
+    "Dataset": "fastnn.datasets",
+    "Split": "fastnn.datasets",
     "load_data": "fastnn.datasets",
     "draw_strokes": "fastnn.datasets",
     "check_gradients": "fastnn.gradcheck",
 }
 _ALIASES = {"load_data": "load", "draw_strokes": "draw", "check_gradients": "check"}
 __all__ = [*_HOMES, "__version__"]
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
 
 
 def __getattr__(name: str) -> Any:

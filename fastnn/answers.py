@@ -109,5 +109,5 @@ def answers(model: Model, dataset: Dataset, part: str = "test") -> Answers:
     if split.x.shape[1] != model.network.sizes[0]:
         raise DataError(f"examples of {split.x.shape[1]} features; this model takes {model.network.sizes[0]}")
     split = relabelled(split, dataset.classes, model.classes, dataset.name)
-    probabilities = model.predict_proba(split.x, engine="kernels")
+    probabilities = model.predict_proba(split, engine="kernels")
     return Answers(split, probabilities, model.classes, dataset.image_shape or model.image_shape)

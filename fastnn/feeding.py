@@ -7,13 +7,14 @@ kernel of steps, all threads make the rows that it will read, in the order it wi
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 
-from fastnn.datasets.base import Split, dense_rows
+from fastnn.datasets.base import Part, Split, chunks, dense_rows, is_mapped
 from fastnn.errors import UsageError
-from fastnn.inference import scale_of
-from fastnn.kernels.augment import Change, canvases_for, change_examples, change_of
+from fastnn.inference import Scaling, scaled
+from fastnn.kernels.augment import Change, Piece, canvases_for, change_examples, change_of
 from fastnn.kernels.blocks import Blocks
 from fastnn.kernels.inputs import blocks_of, choose_input
 from fastnn.kernels.memory import Data
@@ -29,6 +30,7 @@ class Feed:
     Parameters
     ----------
     split : Split
+        Of a data set, so that its scale is known.
     settings : Settings
         Resolved.
     image_shape : tuple of int, optional
@@ -36,11 +38,18 @@ class Feed:
     batch : int
         Examples in a step.
     workers : Workers
+    scaling : (ndarray, ndarray), optional
+        Mean and deviation of each feature, to bring examples to one scale by.
 
     Attributes
     ----------
     most_steps : int
         That one call of the kernel may cover.
+
+    Raises
+    ------
+    UsageError
+        When ``input="sparse"`` is asked for and can't be.
     """
 
     def __init__(
@@ -50,66 +59,91 @@ class Feed:
         image_shape: tuple[int, int] | None,
         batch: int,
         workers: Workers,
+        scaling: Scaling | None = None,
     ) -> None:
-        self._split, self._batch, self._workers = split, batch, workers
         changes = settings.changes_input
         if changes and settings.input == "sparse":
             raise UsageError("--input sparse: examples that are changed every epoch are read dense; take --input auto")
-        self._x = choose_input(split.x, len(settings.hidden), batch, "dense" if changes else settings.input)
+        self._batch, self._workers, self._features = batch, workers, split.x.shape[1]
         self._weights = example_weights(split, settings)
         self._targets = split.y if split.y.ndim == 2 else None
         self._labels = np.zeros(len(split), np.int32) if split.y.ndim == 2 else split.y
-        self._scale = scale_of(split.x)
-        self.most_steps = 2**62
+        self._scale = 1.0 if scaling else split.scale or 1.0
+        self._scaling = scaling
         self._change: Change | None = None
+        self._ring: np.ndarray | None = None
+        self._unchanged: np.ndarray | None = None  # of a file, on the way to being changed
+        self.most_steps = 2**62
+        # what lies in a file is not copied into memory: it stays there, and pieces of an epoch are taken out of it
+        self._late = settings.input != "sparse" and is_mapped(split.x) and bool(scaling or isinstance(split.x, Part))
+        if self._late:
+            self._x = split.x
+        else:
+            x = split.x[:] if isinstance(split.x, Part) else split.x
+            mode = "dense" if changes or (is_mapped(x) and settings.input == "auto") else settings.input
+            self._x = choose_input(standard(x, scaling), len(settings.hidden), batch, mode)
+        if changes or self._late:
+            self._open_ring(settings)
         if changes:
-            self._open_ring(settings, image_shape)
+            self._open_changes(settings, image_shape)
 
-    def _open_ring(self, settings: Settings, image_shape: tuple[int, int] | None) -> None:
-        features, dtype = self._x.shape[1], self._x.dtype  # type: ignore[union-attr]
+    def _open_ring(self, settings: Settings) -> None:
+        """Room for the rows that are made ahead."""
+        examples, features = len(self._labels), self._features
+        dtype = np.dtype(np.float32) if self._late and self._scaling else self._x.dtype
         if settings.input_noise and dtype == np.uint8:
             dtype = np.dtype(np.float32)
+        self.most_steps = max(1, _RING_BYTES // (self._batch * features * dtype.itemsize))
+        rows = min(self.most_steps * self._batch, -(-examples // self._batch) * self._batch)
+        self._ring = np.zeros((rows, features), dtype)
+        self._slots = np.arange(examples) % rows
+        self._ring_labels = np.zeros(rows, np.int32)
+        self._ring_weights = None if self._weights is None else np.ones(rows)
+        self._ring_targets = None if self._targets is None else np.zeros((rows, self._targets.shape[1]))
+        self._ring_scale = self._scale / (1 - settings.input_dropout)
+
+    def _open_changes(self, settings: Settings, image_shape: tuple[int, int] | None) -> None:
+        """What changes them."""
         height, width = image_shape if image_shape and settings.augments else (0, 0)
         names = ("shift", "scaling", "shear", "elastic", "pen", "mirror", "pixel_noise", "input_noise")
         ranges = {name: getattr(settings, name) for name in names}
         ranges |= {"rotation": math.radians(settings.rotation), "dropout": settings.input_dropout}
         self._change = change_of(height, width, settings.seed, settings.elastic_sigma, **ranges)
         self._canvases = canvases_for(self._change, self._workers.threads)
-        self.most_steps = max(1, _RING_BYTES // (self._batch * features * dtype.itemsize))
-        rows = min(self.most_steps * self._batch, -(-len(self._split) // self._batch) * self._batch)
-        self._ring = np.zeros((rows, features), dtype)
-        self._slots = np.arange(len(self._split)) % rows
-        self._ring_labels = np.zeros(rows, np.int32)
-        self._ring_weights = None if self._weights is None else np.ones(rows)
-        self._ring_targets = None if self._targets is None else np.zeros((rows, self._targets.shape[1]))
-        self._ring_scale = self._scale / (1 - settings.input_dropout)
         self._sync = sync_area()
+        if self._late:
+            self._unchanged = np.zeros_like(self._ring, self._taken_out(self._slots[:1]).dtype)
 
     @property
     def blocks(self) -> int:
         """Blocks of an example of sparse input, 0 for dense."""
-        return blocks_of(self._split.x.shape[1]) if isinstance(self._x, Blocks) else 0
+        return blocks_of(self._features) if isinstance(self._x, Blocks) else 0
 
     def data(self, order: np.ndarray) -> Data:
         """What kernels read, in this order."""
-        if self._change is None:
+        if self._ring is None:
             return Data(self._x, self._labels, order, self._scale, self._weights, self._targets)
         return Data(
             self._ring, self._ring_labels, self._slots, self._ring_scale, self._ring_weights, self._ring_targets
         )
 
-    def _call(self, order: np.ndarray, span: tuple[int, int, int]):  # type: ignore[no-untyped-def]
-        data = Data(self._x, self._labels, order, self._scale)
-        return self._change, data, span, self._canvases, self._ring
+    def _taken_out(self, rows: np.ndarray) -> np.ndarray:
+        """Rows of a file, brought to one scale."""
+        return scaled(self._x[rows], self._scaling)
+
+    def _call(self, order: np.ndarray, first: int, last: int, epoch: int):  # type: ignore[no-untyped-def]
+        x, places = (self._unchanged, self._slots) if self._late else (self._x, order)
+        data = Data(x, self._labels, places, self._scale)
+        return self._change, data, Piece(first, last, epoch, order), self._canvases, self._ring
 
     def compile(self) -> None:
         """Compile what `prepare` needs, or load it."""
         if self._change is not None:
-            compile_for(change_examples, *self._call(np.zeros(1, np.int64), (0, 0, 0)), self._sync, 0, 1)
+            compile_for(change_examples, *self._call(np.zeros(1, np.int64), 0, 0, 0), self._sync, 0, 1)
 
     def prepare(self, order: np.ndarray, epoch: int, first: int, last: int) -> None:
         """Make the rows from `first` to `last` of the epoch ready."""
-        if self._change is None:
+        if self._ring is None:
             return
         last = min(last, len(order))
         rows, slots = order[first:last], self._slots[first:last]
@@ -118,7 +152,10 @@ class Feed:
             self._ring_weights[slots] = self._weights[rows]  # type: ignore[index]
         if self._targets is not None:
             self._ring_targets[slots] = self._targets[rows]  # type: ignore[index]
-        self._workers.run(change_examples, *self._call(order, (first, last, epoch)), sync=self._sync)
+        if self._late:
+            (self._ring if self._unchanged is None else self._unchanged)[slots] = self._taken_out(rows)
+        if self._change is not None:
+            self._workers.run(change_examples, *self._call(order, first, last, epoch), sync=self._sync)
 
 
 def changed(split: Split, settings: Settings, image_shape: tuple[int, int] | None, epoch: int = 0) -> np.ndarray:
@@ -134,6 +171,16 @@ def changed(split: Split, settings: Settings, image_shape: tuple[int, int] | Non
         feed.compile()
         feed.prepare(np.arange(len(split)), epoch, 0, len(split))
         return dense_rows(feed.data(np.zeros(1, np.int64)).x, 0, len(split))
+
+
+def standard(x: Any, scaling: Scaling | None) -> Any:
+    """All of `x` (N, D) brought to mean 0 and deviation 1, in memory of its own; `x` itself without a scaling."""
+    if scaling is None:
+        return x
+    out = np.empty(x.shape, np.float64 if x.dtype == np.float64 else np.float32)
+    for first, last in chunks(x):
+        out[first:last] = scaled(x[first:last], scaling)
+    return out
 
 
 def example_weights(split: Split, settings: Settings) -> np.ndarray | None:

@@ -123,7 +123,7 @@ def relative_error(a: np.ndarray, b: np.ndarray) -> float:
 
 def kernel_gradient(asked: Question, dtype: str, threads: int = 1) -> list[np.ndarray]:
     """Gradient of the mean loss of one batch by the training kernel, ``[dw, db, dw, db, …]``."""
-    from fastnn.inference import hidden_for, scale_of
+    from fastnn.inference import hidden_for
     from fastnn.kernels.layout import Layout
     from fastnn.kernels.losses import Loss
     from fastnn.kernels.memory import Data, Net, Span, Work
@@ -136,7 +136,7 @@ def kernel_gradient(asked: Question, dtype: str, threads: int = 1) -> list[np.nd
     net = Net(layout.table(), layout.pack(asked.parameters), target, hidden, None, loss)
     labels = np.ascontiguousarray(y, np.int32) if y.ndim == 1 else np.zeros(len(x), np.int32)
     targets = np.ascontiguousarray(y, np.float64) if y.ndim == 2 else None
-    data = Data(x, labels, np.arange(len(x)), scale_of(x), kind.weights, targets)
+    data = Data(x, labels, np.arange(len(x)), 1.0, kind.weights, targets)
     work = Work(*layout.workspace(len(x), threads, sides=2, slopes=0 if hidden is None else 1))
     sync, span = sync_area(), Span(0, 1, len(x), -np.ones(1), _EPOCH)
     call = net, data, work, span, np.zeros(2)  # a rate of −1 adds the gradient itself to the zeros

@@ -15,6 +15,7 @@ from fastnn.errors import DataError, UsageError
 from fastnn.network import ACTIVATIONS as _KINDS
 from fastnn.network import Network
 from fastnn.reference import ACTIVATIONS
+from fastnn.settings import THREADS
 
 ENGINES = ("auto", "numpy", "kernels")
 FEW_ROWS = 1_000  # NumPy answers these before the kernels are loaded
@@ -26,17 +27,12 @@ _FLOPS_A_CALL = 2e9  # about 10 to 50 ms: Ctrl-C waits for the end of a call
 Scaling = tuple[np.ndarray, np.ndarray]  # mean and deviation of each feature
 
 
-def scaled(x: np.ndarray, scaling: Scaling | None) -> np.ndarray:
-    """(x − mean) / deviation, float64 for float64 and else float32; x itself without a scaling."""
+def scaled(x: np.ndarray, scaling: Scaling | None, scale: float = 1.0) -> np.ndarray:
+    """(scale · x − mean) / deviation, float64 for float64 and else float32; x itself without a scaling."""
     if scaling is None:
         return x
-    found = (x - scaling[0]) / scaling[1]
+    found = ((x if scale == 1 else x * scale) - scaling[0]) / scaling[1]
     return found if x.dtype == np.float64 else found.astype(np.float32)
-
-
-def scale_of(x: Any) -> float:
-    """What pixels are multiplied by: uint8 holds 0 to 255 and the network sees 0 to 1; floats are taken as they are."""
-    return 1 / 255 if x.dtype == np.uint8 else 1.0
 
 
 def logits(
@@ -46,6 +42,7 @@ def logits(
     engine: str = "auto",
     threads: int | None = None,
     scaling: Scaling | None = None,
+    scale: float = 1.0,
 ) -> np.ndarray:
     """Logits of each row.
 
@@ -55,13 +52,15 @@ def logits(
     parameters : sequence of ndarray
         ``[w, b, w, b, …]``.
     x : ndarray or CSR array (N, D)
-        uint8 pixels, or float32 or float64 features; checked.
+        uint8, float32 or float64; checked.
     engine : {"auto", "numpy", "kernels"}
         ``"auto"`` takes NumPy up to 1,000 rows. Within an engine a row's bits do not depend on the others.
     threads : int, optional
         For the kernels; as many as can run by default.
     scaling : (ndarray, ndarray), optional
-        Mean and deviation (D,), subtracted and divided by first.
+        Mean and deviation (D,), subtracted and divided by before the first layer.
+    scale : float
+        What x is multiplied by before that.
 
     Returns
     -------
@@ -70,6 +69,8 @@ def logits(
     """
     if engine not in ENGINES:
         raise UsageError(f"engine {engine!r}: expected one of {', '.join(ENGINES)}")
+    if threads is not None and threads not in THREADS:
+        raise UsageError(f"threads {threads}: expected {THREADS}")
     if x.ndim != 2 or x.shape[1] != network.sizes[0]:
         raise DataError(
             f"examples of {x.shape[-1] if x.ndim > 1 else x.size} features; this model takes {network.sizes[0]}"
@@ -77,31 +78,27 @@ def logits(
     if x.shape[0] == 0:
         return np.zeros((0, network.sizes[-1]))
     if engine == "numpy" or (engine == "auto" and x.shape[0] <= FEW_ROWS):
-        return _numpy_logits(network, parameters, x, scaling)
-    return _kernel_logits(network, parameters, x, threads, scaling)
-
-
-def _numpy_logits(network: Network, parameters: Sequence[np.ndarray], x: Any, scaling: Scaling | None) -> np.ndarray:
-    """Row by row: a product of matrices gives a row other bits in another batch."""
-    out = np.empty((x.shape[0], parameters[-1].size))
-    wide = [p.astype(np.float64) for p in parameters]
-    for i in range(len(out)):
-        row = scaled(dense_rows(x, i, i + 1), scaling)
-        a = row[0] * scale_of(row)
-        for layer, w, b in zip(network.layers, wide[::2], wide[1::2], strict=True):
-            a = ACTIVATIONS[layer.activation](a @ w + b)
-        out[i] = a
-    return out
-
-
-def _kernel_logits(
-    network: Network, parameters: Sequence[np.ndarray], x: Any, threads: int | None, scaling: Scaling | None
-) -> np.ndarray:
+        return _numpy_logits(network, parameters, x, scaling, scale)
     from fastnn.kernels.host import available_threads
     from fastnn.kernels.workers import Workers
 
     with Workers(threads or available_threads()) as workers:
-        return Forward(network, workers, scaling).logits(parameters, x)
+        return Forward(network, workers, scaling, scale).logits(parameters, x)
+
+
+def _numpy_logits(
+    network: Network, parameters: Sequence[np.ndarray], x: Any, scaling: Scaling | None, scale: float
+) -> np.ndarray:
+    """Row by row: a product of matrices gives a row other bits in another batch."""
+    out = np.empty((x.shape[0], parameters[-1].size))
+    wide = [p.astype(np.float64) for p in parameters]
+    for i in range(len(out)):
+        row = dense_rows(x, i, i + 1)
+        a = scaled(row, scaling, scale)[0] if scaling else row[0].astype(np.float64) * scale
+        for layer, w, b in zip(network.layers, wide[::2], wide[1::2], strict=True):
+            a = ACTIVATIONS[layer.activation](a @ w + b)
+        out[i] = a
+    return out
 
 
 def hidden_for(network: Network, dropout: float = 0.0, seed: int = 0):  # type: ignore[no-untyped-def]
@@ -124,21 +121,24 @@ class Forward:
     ----------
     network : Network
     workers : Workers
-    scaling : (ndarray, ndarray), optional
-        Mean and deviation of each feature.
+    scaling, scale
+        See `logits`.
     """
 
-    def __init__(self, network: Network, workers, scaling: Scaling | None = None) -> None:  # type: ignore[no-untyped-def]
+    def __init__(self, network: Network, workers, scaling: Scaling | None = None, scale: float = 1.0) -> None:  # type: ignore[no-untyped-def]
         from fastnn.kernels.layout import Layout
         from fastnn.kernels.memory import Work
         from fastnn.kernels.workers import sync_area
 
-        self._scaling = scaling
+        self._scaling, self._scale = scaling, scale
         self._layout, self._workers = Layout(network.sizes, np.dtype(np.float64)), workers
         self._hidden, threads = hidden_for(network), workers.threads
         slopes = threads if self._hidden else 0
         self._work = Work(*self._layout.workspace(_ROWS_A_BLOCK, threads, sides=threads, slopes=slopes))
         self._sync = sync_area()
+
+    def _rows(self, x: Any, first: int, last: int) -> np.ndarray:
+        return scaled(dense_rows(x, first, last), self._scaling, self._scale)
 
     def _call(self, buffer: np.ndarray, x: np.ndarray, rows: int):  # type: ignore[no-untyped-def]
         """The arguments of `predict_logits` for the first rows of `x`, but for the span and the result."""
@@ -146,14 +146,15 @@ class Forward:
         from fastnn.kernels.memory import Data, Net
 
         net = Net(self._layout.table(), buffer, buffer, self._hidden)
-        return net, Data(for_kernels(x), np.zeros(1, np.int32), np.arange(rows), scale_of(x)), self._work
+        scale = 1.0 if self._scaling else self._scale
+        return net, Data(for_kernels(x), np.zeros(1, np.int32), np.arange(rows), scale), self._work
 
     def _kernel(self, x: Any):  # type: ignore[no-untyped-def]
         """The kernel, and arguments of the types it is called with for this kind of `x`."""
         from fastnn.kernels.memory import Span
         from fastnn.kernels.steps import predict_logits
 
-        call = self._call(self._layout.zeros(), scaled(dense_rows(x, 0, 1), self._scaling), 1)
+        call = self._call(self._layout.zeros(), self._rows(x, 0, 1), 1)
         return predict_logits, *call, Span(0, 0, 1, np.zeros(1)), np.zeros((1, 1)), self._sync, 0, 1
 
     def compile(self, x: Any) -> None:
@@ -181,7 +182,7 @@ class Forward:
         rows = max(_ROWS_A_BLOCK, int(_FLOPS_A_CALL / flops_a_row)) // _ROWS_A_BLOCK * _ROWS_A_BLOCK
         rows = min(rows, _SPARSE_ROWS) if is_sparse(x) or self._scaling else rows
         for first in range(0, len(out), rows):
-            part = scaled(dense_rows(x, first, min(first + rows, len(out))), self._scaling)
+            part = self._rows(x, first, min(first + rows, len(out)))
             net, data, work = self._call(packed, part, len(part))
             span = Span(0, len(part), _ROWS_A_BLOCK, np.zeros(1))
             self._workers.run(predict_logits, net, data, work, span, out[first : first + rows], sync=self._sync)

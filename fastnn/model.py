@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,14 +12,29 @@ import numpy as np
 
 from fastnn import inference, reference, weights
 from fastnn.calibration import calibration_error
-from fastnn.datasets.base import Split, checked_features, is_sparse
-from fastnn.errors import DataError, printable
+from fastnn.datasets.arrays import labelled, parts_of
+from fastnn.datasets.base import (
+    PIXEL,
+    Dataset,
+    Split,
+    are_whole,
+    check_labels,
+    checked_features,
+    checked_targets,
+    is_sparse,
+    relabelled,
+    value_range,
+    value_scale,
+)
+from fastnn.datasets.labels import labels_of
+from fastnn.errors import DataError, UsageError, printable
 from fastnn.network import Network
 
 if TYPE_CHECKING:
-    from fastnn.datasets.base import Dataset
     from fastnn.images import Prepared
     from fastnn.images.ink import Trace
+
+_DARK = 127  # some pixel of pictures from 0 to 255 is above this
 
 
 @dataclass(frozen=True)
@@ -89,7 +105,7 @@ class Model:
     parameters : list of ndarray
         ``[w, b, w, b, …]``, w (inputs, units), float32 or float64.
     metadata : dict
-        classes (their names), preprocessing, training, history, data, calibration; stored in the file.
+        classes (their names), label_type, preprocessing, training, history, data, calibration; stored in the file.
     scaling : (ndarray, ndarray), optional
         Mean and deviation of each feature, float64 (D,), which it subtracts and divides by first.
     """
@@ -109,13 +125,36 @@ class Model:
         """SHA-256 of the parameters' bytes."""
         return weights.tensors_sha256(self.parameters)
 
+    @property
+    def labels(self) -> np.ndarray:
+        """What `predict` answers for each class    (C,)    the labels as they were trained on: int64, bool or texts."""
+        return labels_of(self.classes, self._label_type)
+
+    @property
+    def _label_type(self) -> str:
+        return str(self.metadata.get("label_type", "index"))
+
+    @property
+    def history(self) -> dict[str, list[float]]:
+        """What changed from epoch to epoch of the training, as columns: ``epoch``, ``loss``, ``accuracy``, ….
+
+        At most 400 epochs, evenly taken; empty where the file does not say.
+        """
+        return dict(self.metadata.get("history", {}).get("curves", {}))
+
+    @property
+    def scale(self) -> float:
+        """What features are multiplied by to be as they were trained on: 1/255 for pixels from 0 to 255, else 1."""
+        return float(self.metadata.get("preprocessing", {}).get("scale", 1.0))
+
     def predict_proba(self, x: Any, engine: str = "auto", threads: int | None = None) -> np.ndarray:
         """Probability of every class for each row.
 
         Parameters
         ----------
-        x : array_like (N, D) or (N, height, width), or SciPy sparse array (N, D)
-            uint8 pixels (0 paper, 255 ink), or floats as the model was trained on (0 to 1 for pictures).
+        x : array_like (N, D) or (N, height, width), SciPy sparse array (N, D), or Split
+            Numbers of any type, of the same meaning as those it was trained on: pixels from 0 (paper) to 255 (ink)
+            for the shipped model and for all that were trained on such.
         engine : {"auto", "numpy", "kernels"}
             See `fastnn.inference.logits`.
         threads : int, optional
@@ -130,19 +169,60 @@ class Model:
         Raises
         ------
         DataError
-            When the features do not fit the model, or are not finite.
+            When the features do not fit the model, are not finite, or are pixels of another range.
+        UsageError
+            When there is no such engine or number of threads.
         """
+        if isinstance(x, Split):
+            return self._linked(self.logits(x.x, engine, threads, x.scale))
         x = x if is_sparse(x) else np.asarray(x)
         if x.ndim < 2:
             raise DataError(f"examples of shape {x.shape}; expected one row an example: (N, {self.network.sizes[0]})")
         if x.shape[0] == 0:
             return np.zeros((0, self.network.sizes[-1]))
-        x = checked_features(x, "examples")
-        return self._linked(self.logits(x, engine, threads))
+        return self._linked(self.logits(self._checked(x), engine, threads))
 
-    def logits(self, x: Any, engine: str = "auto", threads: int | None = None) -> np.ndarray:
-        """Outputs before softmax, divided by the temperature of the calibration; x checked."""
-        z = inference.logits(self.network, self.parameters, x, engine, threads, self.scaling)
+    def _checked(self, x: Any, source: str = "examples") -> Any:
+        """Features that fit, and that are not of another range than those it was trained on."""
+        x, inputs = checked_features(x, source), self.network.sizes[0]
+        if x.shape[1] != inputs:
+            raise DataError(f"{source} of {x.shape[1]} features; this model takes {inputs}")
+        low, high = value_range(x)
+        if self.scale == PIXEL and low >= 0 and 0 < high <= 1 and not are_whole(x):
+            raise DataError(
+                f"{source}: features from {low:g} to {high:g}; this model takes pixels from 0 to 255. "
+                "Multiply them by 255"
+            )
+        if self._takes_shares and high > _DARK and value_scale(x) == PIXEL:
+            raise DataError(f"{source}: pixels from 0 to 255; this model takes them from 0 to 1. Divide them by 255")
+        return x
+
+    @property
+    def _takes_shares(self) -> bool:
+        """Whether its features go from 0 to 1; where nothing says so, as those of pictures mostly do."""
+        known = self.metadata.get("preprocessing", {})
+        if "range" in known:
+            return known["range"] == [0, 1]
+        pictures = math.isqrt(self.network.sizes[0]) ** 2 == self.network.sizes[0] >= 64
+        return pictures and self.scale == 1 and self.scaling is None
+
+    def logits(
+        self, x: Any, engine: str = "auto", threads: int | None = None, scale: float | None = None
+    ) -> np.ndarray:
+        """Outputs before softmax, divided by the temperature of the calibration.
+
+        Parameters
+        ----------
+        x : ndarray or CSR array (N, D)
+            Checked.
+        engine, threads
+            See `predict_proba`.
+        scale : float, optional
+            Of x, where it differs from the model's own: 1/255 for pixels from 0 to 255, 1 for pixels from 0 to 1.
+        """
+        ratio = 1.0 if scale is None else scale / self.scale
+        by = ratio if self.scaling else self.scale * ratio
+        z = inference.logits(self.network, self.parameters, x, engine, threads, self.scaling, by)
         return z / self.temperature if self.loss == "softmax" else z
 
     @property
@@ -170,12 +250,12 @@ class Model:
         Returns
         -------
         ndarray
-            Index of the most probable class, int64 (N,); or what the loss the model was trained by makes of it: bool
-            (N, C) for logistic, float64 (N, C) for losses of numbers.
+            The label of the most probable class (N,), as it was trained on: int64, bool or text. Or what the loss the
+            model was trained by makes of it: bool (N, C) for logistic, float64 (N, C) for losses of numbers.
         """
         found = self.predict_proba(x, engine, threads)
         if self.loss == "softmax":
-            return found.argmax(axis=1)
+            return self.labels[found.argmax(axis=1)]
         return found > 0.5 if self.loss == "logistic" else found
 
     def predict_images(self, paths: Sequence[str | Path] | str | Path) -> list[Prediction]:
@@ -252,7 +332,8 @@ class Model:
     def _asked(self, prepared: Sequence[Prepared]) -> np.ndarray:
         if not prepared:
             return np.zeros((0, self.network.sizes[-1]))
-        return self.predict_proba(np.stack([one.pixels.reshape(-1) for one in prepared]), engine="numpy")
+        pixels = np.stack([one.pixels.reshape(-1) for one in prepared])
+        return self._linked(self.logits(pixels, "numpy", scale=PIXEL))
 
     def answers(self, prepared: Sequence[Prepared], probabilities: np.ndarray, image: str = "") -> list[Prediction]:
         """What probabilities (N, C) say of prepared pictures: the best class, and whether it is to be believed."""
@@ -264,14 +345,26 @@ class Model:
             found.append(Prediction(label, confidence, each, image, one.warning, verdict, one.box))
         return found
 
-    def evaluate(self, split: Split, engine: str = "kernels", threads: int | None = None) -> Evaluation:
-        """Loss, accuracy and confusion on a split of a data set.
+    def evaluate(
+        self, data: Split | Dataset | tuple[Any, ...], engine: str = "kernels", threads: int | None = None
+    ) -> Evaluation:
+        """Loss, accuracy and confusion on examples.
+
+        Parameters
+        ----------
+        data : Split, Dataset, (x, y) or (x, y, sample_weight)
+            Of a data set, its test examples. Arrays as they were trained on, labels as `predict` answers.
+        engine, threads
+            See `predict_proba`.
 
         Raises
         ------
         DataError
-            When the split has other features or more classes than the model.
+            When they have other features or classes than the model.
+        UsageError
+            When a data set has no test examples.
         """
+        split = self._split_of(data)
         features, classes = self.network.sizes[0], self.network.sizes[-1]
         if split.x.shape[1] != features:
             raise DataError(f"examples of {split.x.shape[1]} features; this model takes {features}")
@@ -281,8 +374,23 @@ class Model:
             raise DataError(f"{split.y.shape[1]} targets an example; this model predicts {classes}")
         if split.y.ndim == 1 and int(split.y.max()) >= classes:
             raise DataError(f"label {int(split.y.max())} in the data; this model knows {classes} classes")
+        check_labels(split.y, classes, "examples")
         delta = self.metadata.get("training", {}).get("huber_delta", 1.0) if self.loss == "huber" else 1.0
-        return evaluate_logits(self.logits(split.x, engine, threads), split, self.classes, self.loss, delta)
+        z = self.logits(split.x, engine, threads, split.scale)
+        return evaluate_logits(z, split, self.classes, self.loss, delta)
+
+    def _split_of(self, data: Any) -> Split:
+        if isinstance(data, Split):
+            return data if data.scale else replace(data, x=self._checked(data.x))
+        if isinstance(data, Dataset):
+            if data.test is None:
+                raise UsageError(f"{data.name}: no test examples; pass its train split to evaluate on that")
+            return relabelled(data.test, data.classes, self.classes, data.name) if self.loss == "softmax" else data.test
+        x, y, weights = parts_of(data, "examples")
+        x = self._checked(x if is_sparse(x) else np.asarray(x))
+        if self.loss == "softmax":
+            return labelled(x, y, weights, self.classes, self._label_type, "examples")
+        return checked_targets(x, y, "examples", weights)
 
     def save(self, path: str | Path) -> None:
         """Write one file, whole or not at all: .npz and .json by the end of its name, else safetensors.

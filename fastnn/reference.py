@@ -324,9 +324,12 @@ def update(rule: Rule, p: Array, g: Array, rate: float, time: int, is_weight: bo
     step = OPTIMIZERS[rule.kernel](rule, p, g, rate, time)
     p *= 1 - rate * rule.decay * is_weight
     p -= step
-    if rule.averaging:
-        kept = min(rule.averaging, time / (time + 9))
-        rule.average = kept * rule.average + (1 - kept) * p
+
+
+def average(rule: Rule, p: Array, time: int) -> None:
+    """e = d · e + (1 − d) · p, d = min(averaging, t / (t + 9)); after the step and the limit of norms."""
+    kept = min(rule.averaging, time / (time + 9))
+    rule.average = kept * rule.average + (1 - kept) * p
 
 
 def limit_norms(w: Array, limit: float) -> Array:

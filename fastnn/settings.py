@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import Field, dataclass, field, fields, replace
 from typing import Any
 
@@ -20,7 +20,6 @@ LOSSES = ("softmax", "squared", "absolute", "huber", "logistic", "poisson")  # i
 INPUTS = ("auto", "dense", "sparse")
 CLASS_WEIGHTS = ("none", "balanced")
 FEATURES = ("auto", "raw", "standard")
-MOST_THREADS = 1024
 NETWORK, STEPS, PENALTIES, PICTURES, STOPPING = (
     *("Network", "Steps", "Regularisation"),
     *("Augmentation of pictures, drawn anew for every example and epoch", "Validation and stopping"),
@@ -39,6 +38,8 @@ class Range:
     def __contains__(self, value: object) -> bool:
         if isinstance(value, bool) or not hasattr(value, "__index__" if self.whole else "__float__"):
             return False
+        if getattr(value, "ndim", 0):  # an array, even of one number, is no number
+            return False
         number = float(value)  # type: ignore[arg-type]
         above = self.low < number if self.above else self.low <= number
         return math.isfinite(number) and above and number <= self.high
@@ -50,6 +51,9 @@ class Range:
                 f"{kind} {'above' if self.above else 'from'} {self.low:,} {'up ' if self.above else ''}to {self.high:,}"
             )
         return f"{kind} {'above' if self.above else 'of at least'} {self.low:g}"
+
+
+THREADS = Range(1, 1024, whole=True)
 
 
 def _setting(default: Any, option: str, group: str, allowed: Range | Iterable[str] | None, text: str) -> Any:
@@ -72,7 +76,7 @@ class Settings:
     Raises
     ------
     UsageError
-        When a value is out of its range, naming the option.
+        When a value is out of its range, or would not be used, naming the option.
     """
 
     hidden: tuple[int, ...] = _setting(
@@ -96,7 +100,7 @@ class Settings:
         0, "--seed,-s", STEPS, Range(0, 2**63 - 1, whole=True), "Names the run: same seed, same weights."
     )
     threads: int | None = _setting(
-        None, "--threads,-t", STEPS, Range(1, MOST_THREADS, whole=True),
+        None, "--threads,-t", STEPS, THREADS,
         "Threads; the fastest number by default. Never changes results.",
     )  # fmt: skip
     initialisation: str = _setting("he", "--init", NETWORK, INITIALISATIONS, "Initial weights.")
@@ -210,12 +214,19 @@ class Settings:
 
     def __post_init__(self) -> None:
         for item in fields(self):
+            object.__setattr__(self, item.name, _plain(getattr(self, item.name), item.default))
             self._check(item)
         if len(self.activation) not in (1, len(self.hidden)):
             raise UsageError(
                 f"--activation names {len(self.activation)} for {len(self.hidden)} hidden layers: "
                 f"expected one, or one each"
             )
+        for name, (used, where) in NEEDS.items():
+            value = getattr(self, name)
+            idle = value in (_default(name), getattr(OPTIMIZERS[self.optimizer], name, None))
+            if not idle and not used(vars(self)):
+                option = _FIELDS[name].metadata["option"].partition(",")[0]
+                raise UsageError(f"{option} {printable(value, 60)}: it is used with {where} only")
 
     def _check(self, item: Field[Any]) -> None:
         value, allowed = getattr(self, item.name), item.metadata["allowed"]
@@ -226,7 +237,7 @@ class Settings:
             if not isinstance(value, bool):
                 raise UsageError(f"{option} {printable(value, 60)}: expected true or false")
             return
-        for one in value if isinstance(item.default, tuple) and isinstance(value, tuple | list) else (value,):
+        for one in value if isinstance(item.default, tuple) else (value,):
             if isinstance(allowed, Range):
                 if one not in allowed:
                     raise UsageError(f"{option} {printable(one, 60)}: expected {allowed}")
@@ -254,6 +265,54 @@ class Settings:
         return self.augments or self.input_dropout > 0 or self.input_noise > 0
 
 
+_FIELDS = {item.name: item for item in fields(Settings)}
+_Values = Mapping[str, Any]
+# settings that others switch on: when a run uses them, and what to say where it does not
+NEEDS: dict[str, tuple[Callable[[_Values], bool], str]] = {
+    "momentum": (lambda s: OPTIMIZERS[s["optimizer"]].memory[0], "--optimizer momentum, nesterov, adam or adamw"),
+    "beta2": (lambda s: OPTIMIZERS[s["optimizer"]].memory[1], "--optimizer adam, adamw or rmsprop"),
+    "epsilon": (lambda s: OPTIMIZERS[s["optimizer"]].memory[1], "--optimizer adam, adamw or rmsprop"),
+    "learning_rate_decay": (lambda s: s["schedule"] == "decay", "--schedule decay"),
+    "gamma": (lambda s: s["schedule"] in ("step", "exponential"), "--schedule step or exponential"),
+    "step_epochs": (lambda s: s["schedule"] == "step", "--schedule step"),
+    "huber_delta": (lambda s: s["loss"] == "huber", "--loss huber"),
+    "label_smoothing": (lambda s: s["loss"] == "softmax", "--loss softmax"),
+    "activation": (lambda s: bool(s["hidden"]), "hidden layers"),
+    "dropout": (lambda s: bool(s["hidden"]), "hidden layers"),
+    "max_norm": (lambda s: bool(s["hidden"]), "hidden layers"),
+    "elastic_sigma": (lambda s: s["elastic"] > 0, "--elastic"),
+    "plateau_factor": (lambda s: s["plateau"] > 0, "--plateau"),
+}
+
+
+def _default(name: str) -> Any:
+    return _FIELDS[name].default
+
+
+def _plain(value: Any, default: Any) -> Any:
+    """A value as Python's own number or tuple, whatever it was given as."""
+    if isinstance(default, tuple):
+        several = hasattr(value, "__iter__") and not isinstance(value, str)
+        return tuple(_plain(one, None) for one in value) if several else (_plain(value, None),)
+    return value.item() if hasattr(value, "item") and not getattr(value, "ndim", 0) else value
+
+
+def changed(start: Settings, changes: Mapping[str, Any]) -> Settings:
+    """Settings with some changed; what these make useless, and was not given, goes back to its default.
+
+    Raises
+    ------
+    UsageError
+        When a value is out of its range, or given and not used.
+    """
+    new = {**vars(start), **changes}
+    try:
+        idle = [name for name, (used, _) in NEEDS.items() if name not in changes and not used(new)]
+    except (KeyError, TypeError):  # the check of each value says what is wrong
+        idle = []
+    return replace(start, **changes, **{name: _default(name) for name in idle})
+
+
 def from_mapping(values: Mapping[str, Any], source: str, start: Settings | None = None) -> Settings:
     """Settings with some changed, from a TOML file or a model's description.
 
@@ -262,17 +321,19 @@ def from_mapping(values: Mapping[str, Any], source: str, start: Settings | None 
     UsageError
         For a key that there is not, with the nearest there is, or a value out of its range.
     """
-    known = {item.name: item for item in fields(Settings)}
-    changes: dict[str, Any] = {}
-    for key, value in values.items():
-        if key not in known:
-            near = difflib.get_close_matches(str(key), known, 1, 0.5)
-            hint = f". Did you mean {near[0]}?" if near else f"; there are {', '.join(known)}"
-            raise UsageError(f"{source}: unknown key {printable(repr(key), 60)}{hint}")
-        if isinstance(known[key].default, tuple):
-            value = tuple(value) if isinstance(value, list | tuple) else (value,)
-        changes[key] = value
+    for key in values:
+        if key not in _FIELDS:
+            raise UsageError(f"{source}: unknown key {printable(repr(key), 60)}{_hint(str(key))}")
     try:
-        return replace(start or Settings(), **changes)
+        return changed(start or Settings(), values)
     except UsageError as error:
         raise UsageError(f"{source}: {error}") from None
+
+
+def _hint(key: str) -> str:
+    """What was meant: the setting whose option is called so, or the one of the nearest name."""
+    for item in _FIELDS.values():
+        if f"--{key.replace('_', '-')}" in item.metadata["option"].replace("/", ",").split(","):
+            return f". Did you mean {item.name}?"
+    near = difflib.get_close_matches(key, _FIELDS, 1, 0.5)
+    return f". Did you mean {near[0]}?" if near else f"; there are {', '.join(_FIELDS)}"

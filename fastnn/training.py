@@ -11,24 +11,27 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from fastnn.calibration import Calibration, fit
+from fastnn.datasets.arrays import from_arrays, labelled, parts_of
 from fastnn.datasets.base import (
+    PIXEL,
     Dataset,
     Split,
-    checked_split,
     checked_targets,
     chunks,
     fingerprint,
     is_sparse,
     stratified,
+    value_range,
 )
-from fastnn.errors import DataError, DivergedError, UsageError
+from fastnn.errors import DataError, DivergedError, UsageError, printable
 from fastnn.feeding import Feed
-from fastnn.inference import Forward, Scaling, hidden_for, scale_of, scaled
+from fastnn.inference import Forward, Scaling, hidden_for
 from fastnn.kernels.host import available_threads
 from fastnn.kernels.layout import LINE, Layout, aligned_zeros
 from fastnn.kernels.losses import Loss
@@ -80,6 +83,22 @@ class Epoch:
     validation_loss: float | None = None
     validation_accuracy: float | None = None
 
+    @property
+    def figures(self) -> str:
+        """All but its number, as a line for people."""
+        said = [f"loss {self.loss:.4f}"]
+        if self.accuracy is not None:
+            said.append(f"accuracy {self.accuracy:.2%}")
+        if self.validation_loss is not None:
+            said.append(f"validation {self.validation_loss:.4f}")
+        if self.validation_accuracy is not None:
+            said[-1] += f", {self.validation_accuracy:.2%}"
+        said += [f"{self.examples_per_second:>11,.0f} examples/s", f"{self.seconds:.3f} s"]
+        return "  ".join(said)
+
+    def __str__(self) -> str:
+        return f"epoch {self.epoch}  {self.figures}"
+
 
 @dataclass(frozen=True)
 class Progress:
@@ -128,7 +147,7 @@ class Training:
 
     Parameters
     ----------
-    dataset : Dataset
+    dataset : Dataset, or what `train` takes for one
     settings : Settings
     dtype : {"float32", "float64"}
         Number type of the parameters.
@@ -146,6 +165,13 @@ class Training:
         What has been yielded.
     state : State
 
+    Raises
+    ------
+    UsageError
+        When a setting can't be, or does not fit the data: validation examples are missing, or pixels to be turned.
+    DataError
+        When the data is not as it should be, or the loss needs other labels.
+
     Examples
     --------
     >>> run = Training(dataset, Settings(hidden=(64,), epochs=3))  # doctest: +SKIP
@@ -162,10 +188,14 @@ class Training:
     compile_seconds: float = field(default=0.0, init=False)
 
     def __post_init__(self) -> None:
+        if not isinstance(self.settings, Settings):
+            raise UsageError(f"settings of type {type(self.settings).__name__}; expected Settings(epochs=3, …)")
+        if self.dtype not in ("float32", "float64"):
+            raise UsageError(f"dtype {printable(self.dtype, 40)!r}: expected float32 or float64")
         self.settings = settings = self.settings.resolved()
+        self.dataset = dataset_of(self.dataset, settings.loss)
         self.train_split, self.validation = _splits(self.dataset, settings)
         self.scaling = _scaling(self.dataset, self.train_split, settings)
-        read = self.train_split if self.scaling is None else _standard(self.train_split, self.scaling)
         outputs = len(self.dataset.classes)
         self.network = Network.mlp(self.dataset.features, settings.hidden, outputs, settings.activation)
         self._layout = Layout(self.network.sizes, np.dtype(self.dtype))
@@ -174,11 +204,12 @@ class Training:
         self.threads = settings.threads or best_threads(self.network, self._batch, self._layout.width)
         self._workers = Workers(self.threads)
         shape = self.dataset.image_shape
-        self._feed = Feed(read, settings, shape, self._batch, self._workers)
+        self._feed = Feed(self.train_split, settings, shape, self._batch, self._workers, self.scaling)
         blocks, hidden = self._feed.blocks, hidden_for(self.network, settings.dropout, settings.seed)
         slopes = 0 if hidden is None else 1
         self._work = Work(*self._layout.workspace(self._batch, self.threads, sides=2, blocks=blocks, slopes=slopes))
-        self._forward = Forward(self.network, self._workers, self.scaling)
+        scale = 1.0 if self.scaling else self.dataset.scale
+        self._forward = Forward(self.network, self._workers, self.scaling, scale)
         self.calibration = Calibration()
         self._sync = sync_area()
         self._steps_a_call = max(1, int(_FIRST_CALL_FLOPS / step_flops(self.network, self._batch)))
@@ -359,10 +390,19 @@ class Training:
         return self.state.buffers.get("average", self.state.buffers["parameters"])
 
     def evaluate(self, split: Split | None = None) -> Evaluation:
-        """Loss, accuracy and confusion on the test split (or another one), with the weights as they are now."""
+        """Loss, accuracy and confusion on the test split (or another one), with the weights as they are now.
+
+        Raises
+        ------
+        UsageError
+            When there are no test examples.
+        DataError
+            When the split does not fit the training examples.
+        """
         split = split or self.dataset.test
         if split is None:
             raise UsageError(f"{self.dataset.name}: no test examples to evaluate on")
+        self.dataset.check(split)
         z = self._forward.logits(self._layout.unpack(self._current()), split.x)
         z /= self.calibration.temperature
         return evaluate_logits(z, split, self.dataset.classes, self.settings.loss, self.settings.huber_delta)
@@ -383,9 +423,11 @@ class Training:
         watch = self.state.watch
         metadata: dict[str, Any] = {
             "classes": list(self.dataset.classes),
+            "label_type": self.dataset.label_type,
             "preprocessing": {
                 "recipe": recipe_for(self.dataset),
-                "scale": scale_of(self.dataset.train.x),
+                "scale": self.dataset.scale,
+                "range": self._range(),
                 "image_shape": list(self.dataset.image_shape) if self.dataset.image_shape else None,
             },
             # threads change neither the weights nor, then, what describes them
@@ -406,6 +448,13 @@ class Training:
         if self.calibration.examples:
             metadata["calibration"] = asdict(self.calibration)
         return Model(self.network, self._layout.unpack(self._current()), metadata, self.scaling)
+
+    def _range(self) -> list[float] | None:
+        """What features go from and to where that is the same for all: pixels, or shares."""
+        if self.dataset.scale == PIXEL:
+            return [0, 255]
+        low, high = value_range(self.train_split.x)
+        return [0, 1] if low >= 0 and high <= 1 else None
 
     def plain_buffers(self) -> dict[str, list[np.ndarray]]:
         """Every buffer of the state as plain ``[w, b, w, b, …]``."""
@@ -490,14 +539,6 @@ def _scaling(dataset: Dataset, train: Split, settings: Settings) -> Scaling | No
     return mean, np.where(deviation > 1e-12 * np.maximum(1, np.abs(mean)), deviation, 1.0)
 
 
-def _standard(split: Split, scaling: Scaling) -> Split:
-    """The examples brought to mean 0 and deviation 1, in memory of their own."""
-    x = np.empty(split.x.shape, np.float64 if split.x.dtype == np.float64 else np.float32)
-    for first, last in chunks(split.x):
-        x[first:last] = scaled(split.x[first:last], scaling)
-    return replace(split, x=x)
-
-
 def shuffled(examples: int, seed: int, epoch: int) -> np.ndarray:
     """The order of an epoch: a permutation of the examples, int64, that depends on (seed, epoch) alone."""
     order = np.empty(examples, np.int64)
@@ -518,27 +559,76 @@ def best_threads(network: Network, batch: int, width: int) -> int:
     return min(available_threads(), panels, worth)
 
 
+def dataset_of(data: Any, loss: str = "softmax", validation: Any = None) -> Dataset:
+    """What `train` was given, as a data set.
+
+    Parameters
+    ----------
+    data : Dataset, str, Path, (x, y) or (x, y, sample_weight)
+    loss : str
+        One of `fastnn.settings.LOSSES`.
+    validation : Split, (x, y), (x, y, sample_weight), str or Path, optional
+        Examples to watch the training on.
+
+    Raises
+    ------
+    DataError
+        When it is none, or its parts do not fit.
+    """
+    from fastnn.datasets import load, load_split
+
+    place = validation if isinstance(validation, str | Path) else None
+    if isinstance(data, str | Path):
+        dataset = load(data, numbers=loss != "softmax", validation=place)
+    elif isinstance(data, Dataset):
+        for split in (data.train, data.test, data.validation):
+            if split is not None:
+                data.check(split)  # once more: arrays may have been changed since they were
+        dataset = data
+    elif isinstance(data, tuple | list):
+        own = validation if isinstance(validation, tuple | list) else None
+        return from_arrays(*parts_of(data, "data"), loss, own)
+    else:
+        raise DataError(f"data of type {type(data).__name__}: expected a name or place, arrays (x, y), or a Dataset")
+    if place is not None and not isinstance(data, str | Path):
+        validation = load_split(dataset, place)
+    elif isinstance(validation, tuple | list):
+        x, y, weights = parts_of(validation, "validation")
+        if loss != "softmax":
+            validation = checked_targets(x, y, "validation", weights)
+        else:
+            validation = labelled(x, y, weights, dataset.classes, dataset.label_type, "validation")
+    return replace(dataset, validation=validation) if isinstance(validation, Split) else dataset
+
+
 def train(
-    data: Dataset | str | tuple[Any, ...] = "auto",
-    hidden: Sequence[int] | int = Settings.hidden,
+    data: Dataset | str | Path | tuple[Any, ...] = "auto",
+    hidden: Sequence[int] | int | None = None,
     on_epoch: Callable[[Epoch], None] | None = None,
     settings: Settings | None = None,
+    *,
+    validation: float | tuple[Any, ...] | Split | str | Path | None = None,
+    verbose: bool = False,
     **changes: Any,
 ) -> Model:
     """Train a multilayer perceptron and return it.
 
     Parameters
     ----------
-    data : Dataset, str or (x, y) or (x, y, sample_weight)
-        A data set, the name or place of one (see `fastnn.load_data`), or arrays: x (N, D) uint8 or float, dense,
-        memory-mapped or sparse (SciPy); y (N,) whole numbers from 0, or for losses other than softmax (N,) or (N, C)
-        numbers; sample_weight (N,) at least 0.
-    hidden : int or sequence of int
-        Units of each hidden layer.
+    data : Dataset, str, Path, (x, y) or (x, y, sample_weight)
+        A data set, the name or place of one (see `fastnn.load_data`), or arrays: x (N, D) or (N, height, width) of
+        any numbers, dense, memory-mapped or sparse (SciPy); y (N,) labels, whole numbers, texts or truth values, or
+        for losses other than softmax (N,) or (N, C) numbers; sample_weight (N,) at least 0.
+    hidden : int or sequence of int, optional
+        Units of each hidden layer; 256 by default.
     on_epoch : callable, optional
         Called with an `Epoch` after each.
     settings : Settings, optional
         To begin with, instead of the defaults.
+    validation : float, (x, y), (x, y, sample_weight), Split, str or Path, optional
+        The share of the training examples that is kept to watch the training on, or such examples.
+    verbose : bool
+        Print a line after each epoch.
     **changes
         Any other field of `Settings`: ``epochs``, ``optimizer``, ``learning_rate``, ``dropout``, ….
 
@@ -554,45 +644,23 @@ def train(
     DivergedError
         When the loss of a batch is not finite.
     """
-    from fastnn.datasets import load as load_data
     from fastnn.settings import from_mapping
 
-    chosen = {"hidden": (hidden,) if isinstance(hidden, int) else tuple(hidden)} if settings is None else {}
-    settings = from_mapping({**chosen, **changes}, "train", settings)
-    if isinstance(data, tuple):
-        x, y, weights = (*data, None)[:3]
-        data = from_arrays(x, y, weights, settings.loss)
-    elif not isinstance(data, Dataset):
-        data = load_data(data)
-    run = Training(data, settings)
+    if settings is not None and not isinstance(settings, Settings):
+        raise UsageError(f"settings of type {type(settings).__name__}; expected Settings(epochs=3, …)")
+    given = {"hidden": hidden, **changes} if hidden is not None else changes
+    if isinstance(validation, Split | tuple | list | str | Path):
+        examples: Any = validation
+    else:
+        examples, given = None, {**given, "validation": validation} if validation is not None else given
+    settings = from_mapping(given, "train", settings)
+    run = Training(dataset_of(data, settings.loss, examples), settings)
     try:
         for epoch in run:
-            if on_epoch is not None:
-                on_epoch(epoch)
+            for tell in (print if verbose else None, on_epoch):
+                if tell is not None:
+                    tell(epoch)
         run.finish()
         return run.model()
     finally:
         run.close()
-
-
-def from_arrays(x: Any, y: Any, weights: Any = None, loss: str = "softmax") -> Dataset:
-    """A data set out of arrays, all of it for training; classes are 0 to the highest label.
-
-    Parameters
-    ----------
-    x : array_like (N, D)
-    y : array_like
-        Labels (N,) for softmax; numbers (N,) or (N, C) for the other losses.
-    weights : array_like (N,), optional
-        How much each example counts, at least 0.
-    loss : str
-        One of `fastnn.settings.LOSSES`.
-    """
-    y = np.asarray(y)
-    if loss != "softmax":
-        split = checked_targets(x, y, "arrays", weights)
-        return Dataset("arrays", split, None, tuple(str(c) for c in range(split.y.shape[1])))
-    highest = y.max() if y.size and np.issubdtype(y.dtype, np.number) else 0
-    classes = tuple(str(c) for c in range(int(min(max(highest, 1), 65_535)) + 1))
-    split = checked_split(x, y, len(classes), "arrays", weights)
-    return Dataset("arrays", split, None, classes)

@@ -48,9 +48,10 @@ class Warm:
 
 def compile_job(job: str) -> None:
     """Compile the kernels of a job, or load them, in this process."""
+    from fastnn.datasets.arrays import from_arrays
     from fastnn.datasets.strokes import draw
     from fastnn.settings import Settings
-    from fastnn.training import Training, from_arrays
+    from fastnn.training import Training
 
     kind, _, rest = job.partition(" ")
     if kind == "strokes":

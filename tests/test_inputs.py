@@ -12,12 +12,13 @@ import pytest
 from conftest import ROOT, make_dataset
 
 import fastnn
-from fastnn.datasets import Dataset, checked_split, load
+from fastnn.datasets import Dataset, Split, checked_split, load
+from fastnn.datasets.base import is_mapped
 from fastnn.errors import DataError, UsageError
 from fastnn.kernels import inputs
 from fastnn.kernels.blocks import Blocks
-from fastnn.kernels.inputs import block_density, choose_input, for_kernels, is_mapped
-from fastnn.training import Settings, Training, from_arrays
+from fastnn.kernels.inputs import block_density, choose_input, for_kernels
+from fastnn.training import Settings, Training
 
 sparse = pytest.importorskip("scipy.sparse", reason="SciPy is not installed")
 
@@ -35,7 +36,7 @@ def weights_of(dataset: Dataset, mode: str = "auto", threads: int | None = None,
 
 
 def of(x: object, y: np.ndarray) -> Dataset:
-    return from_arrays(x, y)
+    return Dataset("arrays", Split(x, y), None, ("0", "1", "2"))
 
 
 CASES = {

@@ -27,7 +27,7 @@ MAY_IMPORT = {
     "weights": {"errors", "files", "formats", "network"},
     "kernels": {"errors"},
     "reference": set(),
-    "inference": {"datasets", "errors", "kernels", "network", "reference"},
+    "inference": {"datasets", "errors", "kernels", "network", "reference", "settings"},
     "calibration": {"inference"},
     "model": {"calibration", "errors", "datasets", "images", "inference", "network", "reference", "weights"},
     "feeding": {"datasets", "errors", "inference", "kernels", "settings"},

@@ -78,6 +78,7 @@ EXTRAS = [
     {"l1": 0.01, "l2": 0.02},
     {"weight_decay": 0.1},
     {"max_norm": 0.7},
+    {"max_norm": 0.4, "averaging": 0.9},
     {"clip_norm": 0.2},
     {"averaging": 0.9},
     {"dropout": 0.3, "label_smoothing": 0.1, "class_weight": "balanced"},
@@ -101,7 +102,10 @@ def test_runs_are_those_of_the_reference(
     if mode == "sparse" and not hidden:
         return
     dataset = make_dataset(83, 17, 3, "float64", zeros=0.5)
-    settings = Settings(hidden, 2, 20, optimizer=optimizer, input=mode, seed=3, **extras)  # type: ignore[arg-type]
+    known = {
+        name: value for name, value in extras.items() if hidden or name not in ("dropout", "activation", "max_norm")
+    }
+    settings = Settings(hidden, 2, 20, optimizer=optimizer, input=mode, seed=3, **known)  # type: ignore[arg-type]
     run = Training(dataset, settings, "float64")
     wanted, losses = reference_run(run)
     found = [epoch.loss for epoch in run]
@@ -143,6 +147,8 @@ def reference_run(run: Training) -> tuple[list[np.ndarray], list[float]]:
             if s.max_norm:
                 for index in range(0, len(parameters) - 2, 2):
                     parameters[index][:] = reference.limit_norms(parameters[index], s.max_norm)
+            for averaged, p in zip(rules, parameters, strict=True):
+                reference.average(averaged, p, time)
         losses.append(total / len(split))
     return [r.average for r in rules] if s.averaging else parameters, losses  # type: ignore[misc]
 
@@ -206,3 +212,12 @@ def test_an_optimizers_own_numbers_are_taken_unless_given() -> None:
 def test_network_by_name_of_activations() -> None:
     network = Network.mlp(3, (4, 5), 2, ("tanh", "gelu"))
     assert network.activations == ("tanh", "gelu", "identity")
+
+
+def test_the_average_of_the_weights_keeps_the_limit_of_norms_too() -> None:
+    """It is taken of the weights after they were limited: the model must not exceed its own limit."""
+    settings = Settings((33,), 3, 20, 0.5, averaging=0.9, max_norm=0.3)
+    run = Training(make_dataset(83, 17, 3), settings)
+    list(run)
+    assert np.linalg.norm(run.model().parameters[0], axis=0).max() <= 0.3 * (1 + 1e-6)
+    run.close()

@@ -13,12 +13,12 @@ from settings_table import table
 
 import fastnn as package
 from fastnn import configuration
-from fastnn.datasets import Dataset
+from fastnn.datasets import Dataset, from_arrays
 from fastnn.datasets.base import stratified
 from fastnn.errors import DataError, UsageError
 from fastnn.settings import Settings, from_mapping
 from fastnn.stopping import Watch
-from fastnn.training import Training, from_arrays
+from fastnn.training import Training
 
 
 def test_the_readme_lists_every_setting_as_it_is() -> None:

@@ -120,15 +120,8 @@ def page(lines: Sequence[Sequence[Prediction]], name: str, top: int | None) -> s
 
 
 def epoch_line(epoch: Epoch, epochs: int) -> str:
-    """One line about an epoch."""
-    said = [f"epoch {epoch.epoch:>{len(str(epochs))}}/{epochs}", f"loss {epoch.loss:.4f}"]
-    if epoch.accuracy is not None:
-        said.append(f"accuracy {epoch.accuracy:.2%}")
-    if epoch.validation_loss is not None:
-        said.append(f"validation {epoch.validation_loss:.4f}")
-    if epoch.validation_accuracy is not None:
-        said[-1] += f", {epoch.validation_accuracy:.2%}"
-    return "  ".join([*said, f"{epoch.examples_per_second:>11,.0f} examples/s", f"{epoch.seconds:.3f} s"])
+    """One line about an epoch of so many."""
+    return f"epoch {epoch.epoch:>{len(str(epochs))}}/{epochs}  {epoch.figures}"
 
 
 def telling(quiet: bool) -> Callable[[str, int, int], None] | None:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import inspect
 import os
 from collections.abc import Callable
-from dataclasses import Field, fields, replace
+from dataclasses import Field, fields
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from fastnn.errors import RunError, UsageError, printable
-from fastnn.settings import Settings
+from fastnn.settings import Settings, changed
 
 DATA_HELP = (
     "auto, mnist, fashion-mnist, cifar-10, strokes; or a .csv or .npz file; or a folder: of IDX or .npy files, "
@@ -93,8 +93,7 @@ def settings_from(values: dict[str, Any], start: Settings) -> tuple[Settings, Pa
     for item in fields(Settings):
         if item.name in given and isinstance(item.default, tuple):
             given[item.name] = _listed(item, given[item.name])
-    settings = replace(start, **given)
-    return settings, file
+    return changed(start, given), file
 
 
 def _listed(item: Field[Any], text: str) -> tuple[Any, ...]:

@@ -6,10 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-
 from fastnn.datasets import cifar
-from fastnn.datasets.base import Dataset, Split, checked_features, checked_split, stratified
+from fastnn.datasets.arrays import from_arrays
+from fastnn.datasets.base import Dataset, Split, checked_features, checked_split, relabelled, stratified
 from fastnn.datasets.idx import read_idx
 from fastnn.datasets.named import FILES, KNOWN, find, find_file, load_cifar10, load_folder, load_known, search_path
 from fastnn.datasets.npy import is_npy_folder, load_npy
@@ -28,7 +27,9 @@ __all__ = [
     "checked_features",
     "checked_split",
     "draw",
+    "from_arrays",
     "load",
+    "load_split",
     "read_idx",
     "relabelled",
     "status",
@@ -140,9 +141,9 @@ def load(
     else:
         dataset = SOURCES[str(data)].load() if str(data) in SOURCES else _load_place(data, numbers, tell)
     if validation is not None and not second.get("validation"):
-        dataset = replace(dataset, validation=_split_of(dataset, validation, "--validation"))
+        dataset = replace(dataset, validation=load_split(dataset, validation, "--validation"))
     if isinstance(test, str | Path):
-        return dataset if second.get("test") else replace(dataset, test=_split_of(dataset, test, "--test"))
+        return dataset if second.get("test") else replace(dataset, test=load_split(dataset, test, "--test"))
     return _with_test(dataset, test)
 
 
@@ -214,31 +215,19 @@ def _with_test(dataset: Dataset, share: float | None) -> Dataset:
     return replace(dataset, train=train, test=held, origin=origin)
 
 
-def _split_of(dataset: Dataset, place: str | Path, option: str) -> Split:
-    """The test examples of another place, or all of them, checked to be of the same kind."""
+def load_split(dataset: Dataset, place: str | Path, option: str = "validation") -> Split:
+    """The test examples of another place, or all of them, checked to be of the same kind as a data set's.
+
+    Raises
+    ------
+    DataError
+        When their features or classes do not fit.
+    """
     other = load(place, numbers=dataset.train.y.ndim == 2)
     split, shown = other.test or other.train, f"{option} {printable(place)}"
     if other.features != dataset.features or split.y.ndim != dataset.train.y.ndim:
         raise DataError(f"{shown}: {other.features} features; the training examples have {dataset.features}")
     return relabelled(split, other.classes, dataset.classes, shown) if split.y.ndim == 1 else split
-
-
-def relabelled(split: Split, classes: tuple[str, ...], wanted: tuple[str, ...], source: str = "data") -> Split:
-    """Labels counted in `classes` as labels counted in `wanted`, by their names.
-
-    Raises
-    ------
-    DataError
-        When a name is not among those wanted.
-    """
-    if classes == wanted[: len(classes)]:
-        return split
-    strange = [name for name in classes if name not in wanted]
-    if strange:
-        raise DataError(
-            f"{source}: class {printable(strange[0], 40)} is not among {printable(', '.join(wanted[:10]), 80)}"
-        )
-    return replace(split, y=np.array([wanted.index(name) for name in classes], np.int32)[split.y])
 
 
 def status() -> list[Status]:

@@ -12,7 +12,7 @@ from typing import IO
 
 import numpy as np
 
-from fastnn.datasets.base import Dataset, checked_split
+from fastnn.datasets.base import PIXEL, Dataset, checked_split
 from fastnn.errors import DataError, printable
 
 NAME, TITLE = "cifar-10", "colour photos of ten kinds, 50,000 + 10,000 (Krizhevsky 2009)"
@@ -52,8 +52,8 @@ def load_cifar(folder: Path) -> Dataset:
     train, test = np.concatenate([parts[name] for name in TRAIN]), parts[TEST]
     return Dataset(
         NAME,
-        checked_split(train[:, 1:], train[:, 0], len(CLASSES), "cifar-10: training set"),
-        checked_split(test[:, 1:], test[:, 0], len(CLASSES), "cifar-10: test set"),
+        checked_split(train[:, 1:], train[:, 0], len(CLASSES), "cifar-10: training set", scale=PIXEL),
+        checked_split(test[:, 1:], test[:, 0], len(CLASSES), "cifar-10: test set", scale=PIXEL),
         CLASSES,
         SHAPE,
         str(folder),

@@ -7,10 +7,11 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import platformdirs
 
 from fastnn.datasets import cifar
-from fastnn.datasets.base import Dataset, checked_split
+from fastnn.datasets.base import PIXEL, Dataset, checked_split
 from fastnn.datasets.download import download
 from fastnn.datasets.idx import read_idx
 from fastnn.errors import DataError, RunError, UsageError, printable
@@ -209,10 +210,11 @@ def _dataset(name: str, arrays: list, classes: tuple[str, ...], origin: str) -> 
     train_x, train_y, test_x, test_y = arrays
     if train_x.shape[1:] != test_x.shape[1:]:
         raise DataError(f"{origin}: training images of {train_x.shape[1:]} but test images of {test_x.shape[1:]}")
+    scale = PIXEL if train_x.dtype == np.uint8 else None  # the format's type of pixels
     return Dataset(
         name,
-        checked_split(train_x, train_y, len(classes), f"{origin}: training set"),
-        checked_split(test_x, test_y, len(classes), f"{origin}: test set"),
+        checked_split(train_x, train_y, len(classes), f"{origin}: training set", scale=scale),
+        checked_split(test_x, test_y, len(classes), f"{origin}: test set", scale=scale),
         classes,
         (int(train_x.shape[1]), int(train_x.shape[2])),
         origin,

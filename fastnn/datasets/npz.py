@@ -8,7 +8,7 @@ import numpy as np
 
 from fastnn.archives import RefusedError, array, array_header, opened
 from fastnn.datasets.base import Dataset, checked_split, checked_targets
-from fastnn.datasets.tables import class_names
+from fastnn.datasets.labels import class_names
 from fastnn.errors import DataError, printable
 
 _PAIRS = (

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from fastnn.datasets.base import Dataset, Split, checked_split
-from fastnn.datasets.tables import Tell, natural
+from fastnn.datasets.base import PIXEL, Dataset, Split, checked_split
+from fastnn.datasets.labels import label_type, natural
+from fastnn.datasets.tables import Tell
 from fastnn.errors import DataError, ImageError, printable
 from fastnn.kernels.host import available_threads
 
@@ -72,7 +73,8 @@ def load_pictures(folder: Path, tell: Tell | None = None) -> Dataset:
         strays += more
     aside = f", {strays} other files left aside" if strays else ""
     origin = f"{folder}, {len(classes)} folders of pictures{aside}"
-    return Dataset(folder.resolve().name, split, held, classes, (images.SIDE, images.SIDE), origin)
+    shape, kind = (images.SIDE, images.SIDE), label_type(np.array(classes))
+    return Dataset(folder.resolve().name, split, held, classes, shape, origin, label_type=kind)
 
 
 def _read(
@@ -111,7 +113,7 @@ def _read(
                 tell(printable(folder.name), done, len(paths))
     if bad:
         raise DataError(f"{len(bad)} of {len(paths):,} pictures can't be read; mend or remove them. {sorted(bad)[0]}")
-    return checked_split(x, np.array(labels, np.int32), len(classes), printable(folder)), strays
+    return checked_split(x, np.array(labels, np.int32), len(classes), printable(folder), scale=PIXEL), strays
 
 
 def prepared_shape() -> tuple[int, int]:

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from fastnn.datasets.base import Dataset, checked_split
+from fastnn.datasets.base import PIXEL, Dataset, checked_split
 
 _Point = tuple[float, float]
 # fmt: off
@@ -126,7 +126,7 @@ def draw(count: int, seed: int = 0, first: int = 0, threads: int | None = None) 
         int32, the digits.
     """
     from fastnn.errors import UsageError
-    from fastnn.kernels.augment import canvases_for, change_examples, change_of
+    from fastnn.kernels.augment import Piece, canvases_for, change_examples, change_of
     from fastnn.kernels.host import available_threads
     from fastnn.kernels.memory import Data
     from fastnn.kernels.strokes import SIDE, draw_digits
@@ -143,13 +143,14 @@ def draw(count: int, seed: int = 0, first: int = 0, threads: int | None = None) 
         change = change_of(SIDE, SIDE, seed, _SMOOTHNESS, elastic=_ELASTIC)
         canvases, drawn, bent = canvases_for(change, workers.threads), *(np.zeros((2, _BLOCK, x.shape[1]), np.uint8))
         data = Data(drawn, y[:1], np.arange(_BLOCK), 1 / 255)
-        compile_for(change_examples, change, data, (0, 0, 0), canvases, bent, sync, 0, workers.threads)
+        compile_for(change_examples, change, data, Piece(0, 0, 0, data.order), canvases, bent, sync, 0, workers.threads)
         at = first
         while at < first + count:
             begin, end = at % _BLOCK, min(_BLOCK, at % _BLOCK + first + count - at)
             rows = slice(at - first, at - first + end - begin)
             drawn[begin:end] = x[rows]
-            workers.run(change_examples, change, data, (begin, end, at // _BLOCK), canvases, bent, sync=sync)
+            piece = Piece(begin, end, at // _BLOCK, data.order)
+            workers.run(change_examples, change, data, piece, canvases, bent, sync=sync)
             x[rows] = bent[begin:end]
             at += end - begin
     return x, y
@@ -176,8 +177,8 @@ def load_strokes(seed: int = 0, train: int = 60_000, test: int = 10_000) -> Data
     name = "strokes: digits drawn by program"
     return Dataset(
         "strokes",
-        checked_split(x[:train], y[:train], 10, name),
-        checked_split(x[train:], y[train:], 10, name),
+        checked_split(x[:train], y[:train], 10, name, scale=PIXEL),
+        checked_split(x[train:], y[train:], 10, name, scale=PIXEL),
         CLASSES,
         (28, 28),
         "drawn by program, no file needed",

@@ -17,14 +17,14 @@ from typing import BinaryIO
 
 import numpy as np
 
-from fastnn.datasets.base import Dataset, Split, checked_split, checked_targets
+from fastnn.datasets.base import PIXEL, Dataset, Split, checked_targets
+from fastnn.datasets.labels import class_names, indices_of, label_type
 from fastnn.errors import DataError, printable
 
 SUFFIXES = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".txt")
 Tell = Callable[[str, int, int], None]  # what is read, how much is done, of how much
 _PIECE = 2**23  # bytes of text parsed at once
 _LABELS = ("label", "labels", "class", "target", "y", "digit", "species", "category")
-_MOST_CLASSES = 65_535
 _MOST_COLUMNS = 2**20
 _LINE = 2**24  # bytes of one line, at most
 _NUMPYS = re.compile(r"could not convert string '(.*)' to \w+ at row (\d+), column (\d+)", re.DOTALL)
@@ -99,17 +99,19 @@ def load_table(
         Saying the line and column of what is wrong.
     """
     form, x, y = _read(path, label, numbers, tell)
-    shape, x = _picture(form, x)
+    shape = _picture(form, x)
+    scale = PIXEL if shape and x.max() > 1 else 1.0
     name, origin = path.name.partition(".")[0], f"{path}, {form.why}"
     if numbers:
-        classes = tuple(form.header[c] if form.header else str(i) for i, c in enumerate(form.labels))
+        classes, kind = tuple(form.header[c] if form.header else str(i) for i, c in enumerate(form.labels)), "index"
     else:
-        classes = class_names(y, printable(path.name))
+        classes, kind = class_names(y, printable(path.name)), label_type(y)
 
     def split(x: np.ndarray, y: np.ndarray, source: str) -> Split:
+        x = _bytes(x) if scale == PIXEL else x
         if numbers:
-            return checked_targets(x, y, source)
-        return checked_split(x, _indices(y, classes, source), len(classes), source)
+            return checked_targets(x, y, source, scale=scale)
+        return Split(x, indices_of(y, classes, "str", source), None, scale, source)
 
     def other(place: Path | None, may_lack_labels: bool = False) -> Split | None:
         nonlocal origin
@@ -122,69 +124,29 @@ def load_table(
                 raise
             origin += f"; {printable(place.name)} has no labels and is left aside"
             return None
-        return split(_like(other_x, x), other_y, printable(place.name))
+        return split(other_x, other_y, printable(place.name))
 
     train, held, watched = split(x, y, printable(path.name)), other(test, test_found), other(validation)
-    return Dataset(name, train, held, classes, shape, origin, watched, table=shape is None)
+    return Dataset(name, train, held, classes, shape, origin, watched, shape is None, kind)
 
 
-def class_names(labels: np.ndarray, source: str) -> tuple[str, ...]:
-    """The different labels, sorted as people would: 2 before 10.
-
-    Raises
-    ------
-    DataError
-        When there is one only, or so many that they must be numbers.
-    """
-    names = sorted({str(name) for name in np.unique(labels)}, key=natural)
-    if len(names) < 2:
-        raise DataError(f"{source}: one class only ({printable(names[0], 40)}); there is nothing to tell apart")
-    if len(names) > _MOST_CLASSES or (len(names) > 100 and len(names) > len(labels) / 2):
-        raise DataError(
-            f"{source}: {len(names):,} different labels in {len(labels):,} rows. Is it the right column (--label)? "
-            f"For numbers to be predicted take --loss squared"
-        )
-    return tuple(names)
-
-
-def natural(text: str) -> list[tuple[int, float, str]]:
-    """What to sort by so that numbers in a text count as numbers."""
-    parts = re.split(r"(-?\d+(?:\.\d+)?)", text)
-    return [(1, float(part), "") if i % 2 else (0, 0.0, part) for i, part in enumerate(parts)]
-
-
-def _indices(labels: np.ndarray, classes: tuple[str, ...], source: str) -> np.ndarray:
-    known = {name: index for index, name in enumerate(classes)}
-    unique, inverse = np.unique(labels, return_inverse=True)
-    strange = [str(name) for name in unique if str(name) not in known]
-    if strange:
-        row = int(np.flatnonzero(labels == strange[0])[0]) + 1
-        raise DataError(
-            f"{source}: label {printable(strange[0], 40)} in row {row}; the training table has "
-            f"{printable(', '.join(classes[:10]), 80)}"
-        )
-    return np.array([known[str(name)] for name in unique], np.int32)[inverse]
-
-
-def _picture(form: Form, x: np.ndarray) -> tuple[tuple[int, int] | None, np.ndarray]:
-    """Height and width where columns are pixels, which then are bytes: by their names, or 784 of them from 0 to 255."""
+def _picture(form: Form, x: np.ndarray) -> tuple[int, int] | None:
+    """Height and width where columns are pixels: by their names, or 784 of them from 0 to 255."""
     features = x.shape[1]
     side = round(features**0.5)
     named = [form.header[c].lower() for c in range(form.columns) if c not in form.labels] if form.header else []
     pixels = all(re.fullmatch(r"(pixel|px|p)?_?\d+(x\d+)?", name) for name in named) if named else features == 784
-    if side * side != features or side < 4 or not pixels:
-        return None, x
-    for first in range(0, len(x), 10_000):
-        part = x[first : first + 10_000]
-        if part.min() < 0 or part.max() > 255 or (part != np.rint(part)).any():
-            return None, x
-    if x.max() <= 1:
-        return (side, side), x
-    return (side, side), x.astype(np.uint8)
+    return (side, side) if side * side == features and side >= 4 and pixels and _are_bytes(x) else None
 
 
-def _like(test: np.ndarray, train: np.ndarray) -> np.ndarray:
-    return test.astype(train.dtype) if train.dtype == np.uint8 else test
+def _are_bytes(x: np.ndarray) -> bool:
+    parts = (x[first : first + 10_000] for first in range(0, len(x), 10_000))
+    return all(part.min() >= 0 and part.max() <= 255 and not (part != np.rint(part)).any() for part in parts)
+
+
+def _bytes(x: np.ndarray) -> np.ndarray:
+    """Pixels as bytes, which take a quarter of the memory; as they are where a byte can't hold them."""
+    return x.astype(np.uint8) if _are_bytes(x) else x
 
 
 def _read(

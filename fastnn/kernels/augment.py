@@ -273,23 +273,32 @@ def key_of(seed, purpose, epoch, example):
     return np.uint32(stream(stream(stream(seed, purpose), epoch), example) >> np.uint64(32))
 
 
+class Piece(NamedTuple):
+    """Which examples of an epoch are changed."""
+
+    first: int
+    last: int
+    epoch: int
+    names: np.ndarray  # int64: what example each is, wherever it is read from
+
+
 @kernel
-def change_examples(change, data, span, canvases, out, sync, thread, threads):
-    """out[i % ring] = example order[i], changed, for i from span[0] to span[1] of epoch span[2]; rows dealt to threads.
+def change_examples(change, data, piece, canvases, out, sync, thread, threads):
+    """out[i % ring] = example order[i], changed as names[i] says, for i from `first` to `last`; rows dealt to threads.
 
     canvases: one for each thread   out (ring, D) uint8 or float
     """
-    first, last, epoch = span
+    first, last, epoch, names = piece
     canvas = Canvas(canvases.field[thread], canvases.picture[thread], canvases.drawn[thread], canvases.places[thread])
     for i in range(first + thread, last, threads):
-        row, at = data.order[i], i % out.shape[0]
+        row, name, at = data.order[i], names[i], i % out.shape[0]
         if change.height > 0:
-            change_picture(change, data, row, key_of(change.seed, _PICTURES, epoch, row), canvas, out, at)
+            change_picture(change, data, row, key_of(change.seed, _PICTURES, epoch, name), canvas, out, at)
         else:
             for k in range(out.shape[1]):
                 out[at, k] = data.x[row, k]
         if change.input_noise > 0:
-            add_noise(change, key_of(change.seed, _NOISE, epoch, row), data.scale, out, at)
+            add_noise(change, key_of(change.seed, _NOISE, epoch, name), data.scale, out, at)
         if change.dropout > 0:
-            drop_features(change, key_of(change.seed, _DROPS, epoch, row), out, at)
+            drop_features(change, key_of(change.seed, _DROPS, epoch, name), out, at)
     return last

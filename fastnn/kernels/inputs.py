@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import mmap
 from typing import Any
 
 import numpy as np
@@ -37,15 +36,6 @@ def for_kernels(x: np.ndarray) -> np.ndarray:
     return x if x.flags.writeable and type(x) is np.ndarray else np.asarray(_Writable(x))
 
 
-def is_mapped(x: Any) -> bool:
-    """Whether `x` is a view of a memory-mapped file."""
-    while x is not None:
-        if isinstance(x, mmap.mmap):
-            return True
-        x = getattr(x, "base", None)
-    return False
-
-
 def blocks_of(features: int) -> int:
     """Blocks of one example."""
     return -(-features // BLOCK)
@@ -68,7 +58,7 @@ def choose_input(x: Any, hidden: int, batch: int, mode: str) -> np.ndarray | Blo
     Parameters
     ----------
     x : ndarray or CSR array
-        Checked. A memory-mapped array stays on disk unless ``"sparse"`` is asked for.
+        Checked.
     hidden : int
         Hidden layers; without one there is no first layer over sparse input.
     mode : {"auto", "dense", "sparse"}
@@ -95,9 +85,7 @@ def choose_input(x: Any, hidden: int, batch: int, mode: str) -> np.ndarray | Blo
 
 
 def _pays(x: Any, batch: int) -> bool:
-    """Whether sparse input is the faster, from a sample of the rows; a map is left where it is, CSR seldom dense."""
-    if is_mapped(x):
-        return False
+    """Whether sparse input is the faster, from a sample of the rows; CSR seldom is dense."""
     csr = hasattr(x, "indptr")
     sample = x[:: max(1, x.shape[0] // _SAMPLE)][:_SAMPLE]
     density = block_density(sample if csr else np.ascontiguousarray(sample))

@@ -29,7 +29,7 @@ from fastnn.kernels.output import (
     partial_logits,
     sum_logits,
 )
-from fastnn.kernels.update import Step, clipping, limit_norms, sum_of_squares, update
+from fastnn.kernels.update import Step, average, clipping, limit_norms, sum_of_squares, update
 from fastnn.kernels.workers import share, wait
 
 
@@ -102,6 +102,9 @@ def _(net, layer, step, own, scratch):
             update(rule, net.parameters, net.target, b_at, b_size, step, False)
             if rule.max_norm > 0 and layer < net.layers.shape[0] - 1:
                 limit_norms(layer_of(net, net.parameters, layer)[0][p], rule.max_norm, scratch[0, 0])
+            if rule.averaging > 0:
+                average(rule, net.parameters, w_at, w_size, step.time)
+                average(rule, net.parameters, b_at, b_size, step.time)
 
     return stepped
 

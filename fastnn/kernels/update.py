@@ -123,14 +123,6 @@ def rmsprop(p, g, v, rate, keep, rule):
 
 
 @jit
-def average(e, p, decay, time):
-    """e = d · e + (1 − d) · p, d = min(decay, t / (t + 9)), so that the first steps do not linger."""
-    new = number(1 - min(decay, time / (time + 9.0)), p)
-    for i in range(p.size):
-        e[i] += new * (p[i] - e[i])
-
-
-@jit
 def update(rule, parameters, gradient, at, size, step, is_weight):
     """One step of the optimizer over `size` numbers from `at`; penalties and decay are on weights, not on biases."""
     p, g = part(parameters, at, size), part(gradient, at, size)
@@ -149,8 +141,15 @@ def update(rule, parameters, gradient, at, size, step, is_weight):
         adam(p, g, part(rule.first, at, size), part(rule.second, at, size), step, keep, rule)
     else:
         rmsprop(p, g, part(rule.second, at, size), step.rate, keep, rule)
-    if rule.averaging > 0:
-        average(part(rule.average, at, size), p, rule.averaging, step.time)
+
+
+@jit
+def average(rule, parameters, at, size, time):
+    """e = d · e + (1 − d) · p, d = min(averaging, t / (t + 9)), so that the first steps do not linger."""
+    e, p = part(rule.average, at, size), part(parameters, at, size)
+    new = number(1 - min(rule.averaging, time / (time + 9.0)), p)
+    for i in range(p.size):
+        e[i] += new * (p[i] - e[i])
 
 
 @jit

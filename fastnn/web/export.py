@@ -46,7 +46,7 @@ def page(model: Model, name: str) -> str:
         "layers": [[layer.inputs, layer.units, layer.activation] for layer in model.network.layers],
         "temperature": model.temperature,
         "unsure_below": model.unsure_below,
-        "scaling": [part.tolist() for part in model.scaling] if model.scaling else None,
+        "scaling": [(part * model.scale).tolist() for part in model.scaling] if model.scaling else None,  # of 0 to 1
         "sha256": model.sha256,
     }
     text = _asset("page.html")

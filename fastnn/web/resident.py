@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from fastnn import images, inference
+from fastnn.datasets.base import PIXEL
 from fastnn.errors import DataError
 from fastnn.images import Prepared
 from fastnn.model import Model, Prediction
@@ -48,12 +49,11 @@ class Resident:
             raise DataError("not a model of classes on pictures of 28x28 pixels, which this server needs")
         self.model, self.recipe = model, model.recipe
         wide = [parameter.astype(np.float64) for parameter in model.parameters]
-        mean, deviation = model.scaling or (
-            np.zeros(images.SIDE**2),
-            np.full(images.SIDE**2, 255.0),
-        )  # of pixels as they are
-        wide[0] /= deviation[:, None]  # ((x − mean) / deviation) W + b
+        unit = PIXEL / model.scale  # pixels are 0 to 255, whatever the features are that it was trained on
+        mean, deviation = model.scaling or (np.zeros(images.SIDE**2), np.full(images.SIDE**2, 1 / model.scale))
+        wide[0] /= deviation[:, None]  # ((unit · x − mean) / deviation) W + b
         wide[1] -= mean @ wide[0]
+        wide[0] *= unit
         wide[-2], wide[-1] = wide[-2] / model.temperature, wide[-1] / model.temperature
         self._parameters = [parameter.astype(np.float32) for parameter in wide]
         self._activations = [ACTIVATIONS[layer.activation] for layer in model.network.layers]
