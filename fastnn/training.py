@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,21 +17,16 @@ from typing import Any
 import numpy as np
 
 from fastnn.calibration import Calibration, fit
-from fastnn.datasets.arrays import from_arrays, labelled, parts_of
 from fastnn.datasets.base import (
     PIXEL,
     Dataset,
     Split,
-    checked_targets,
-    chunks,
     fingerprint,
-    is_sparse,
-    stratified,
     value_range,
 )
-from fastnn.errors import DataError, DivergedError, UsageError, printable
+from fastnn.errors import DivergedError, UsageError, printable
 from fastnn.feeding import Feed
-from fastnn.inference import Forward, Scaling, hidden_for
+from fastnn.inference import Forward, hidden_for
 from fastnn.kernels.host import available_threads
 from fastnn.kernels.layout import LINE, Layout, aligned_zeros
 from fastnn.kernels.losses import Loss
@@ -43,6 +38,7 @@ from fastnn.kernels.workers import Workers, compile_for, sync_area
 from fastnn.model import Evaluation, Model, evaluate_logits, recipe_for
 from fastnn.network import Network
 from fastnn.optimizers import KERNELS, OPTIMIZERS
+from fastnn.preparation import dataset_of, scaling_of, splits_of
 from fastnn.schedules import rates
 from fastnn.settings import LOSSES, Settings
 from fastnn.stopping import Watch
@@ -194,8 +190,8 @@ class Training:
             raise UsageError(f"dtype {printable(self.dtype, 40)!r}: expected float32 or float64")
         self.settings = settings = self.settings.resolved()
         self.dataset = dataset_of(self.dataset, settings.loss)
-        self.train_split, self.validation = _splits(self.dataset, settings)
-        self.scaling = _scaling(self.dataset, self.train_split, settings)
+        self.train_split, self.validation = splits_of(self.dataset, settings)
+        self.scaling = scaling_of(self.dataset, self.train_split, settings)
         outputs = len(self.dataset.classes)
         self.network = Network.mlp(self.dataset.features, settings.hidden, outputs, settings.activation)
         self._layout = Layout(self.network.sizes, np.dtype(self.dtype))
@@ -500,45 +496,6 @@ def curves(history: Sequence[Epoch]) -> dict[str, list[Any]]:
     return found
 
 
-def _splits(dataset: Dataset, settings: Settings) -> tuple[Split, Split | None]:
-    """What is trained on and what is validated on, checked against the loss."""
-    by_targets = dataset.train.y.ndim == 2
-    if by_targets == (settings.loss == "softmax"):
-        wanted = "labels, one an example" if by_targets else "targets, (N, outputs)"
-        raise DataError(f"{dataset.name}: --loss {settings.loss} needs {wanted}")
-    if settings.loss == "poisson" and (dataset.train.y < 0).any():
-        raise DataError(f"{dataset.name}: --loss poisson needs targets of at least 0")
-    if settings.loss == "logistic" and ((dataset.train.y < 0) | (dataset.train.y > 1)).any():
-        raise DataError(f"{dataset.name}: --loss logistic needs targets from 0 to 1")
-    if by_targets and settings.class_weight != "none":
-        raise UsageError(f"--class-weight {settings.class_weight}: needs classes, --loss softmax")
-    if settings.augments and dataset.image_shape is None:
-        raise UsageError(f"{dataset.name}: its features are not known to be pixels, so they can't be shifted or turned")
-    train, validation = dataset.train, dataset.validation
-    if validation is None and settings.validation:
-        train, validation = stratified(dataset.train, settings.validation, settings.seed)
-    if validation is None and (settings.patience or settings.plateau):
-        option = "--patience" if settings.patience else "--plateau"
-        raise UsageError(f"{option} needs validation examples: take --validation 0.1, or a file of them")
-    return train, validation
-
-
-def _scaling(dataset: Dataset, train: Split, settings: Settings) -> Scaling | None:
-    """Mean and deviation of each feature of the training examples, float64; features that never change stay."""
-    if settings.features == "raw" or (settings.features == "auto" and not dataset.table):
-        return None
-    if is_sparse(train.x):
-        raise UsageError("--features standard would make sparse examples dense; take --features raw")
-    total, squares = np.zeros(train.x.shape[1]), np.zeros(train.x.shape[1])
-    for first, last in chunks(train.x):
-        total += train.x[first:last].sum(axis=0, dtype=np.float64)
-    mean = total / len(train)
-    for first, last in chunks(train.x):
-        squares += ((train.x[first:last] - mean) ** 2).sum(axis=0)
-    deviation = np.sqrt(squares / len(train))
-    return mean, np.where(deviation > 1e-12 * np.maximum(1, np.abs(mean)), deviation, 1.0)
-
-
 def shuffled(examples: int, seed: int, epoch: int) -> np.ndarray:
     """The order of an epoch: a permutation of the examples, int64, that depends on (seed, epoch) alone."""
     order = np.empty(examples, np.int64)
@@ -557,48 +514,6 @@ def best_threads(network: Network, batch: int, width: int) -> int:
     panels = max([-(-layer.units // width) for layer in network.layers[:-1]] or [-(-network.sizes[0] // width)])
     worth = max(1, int(step_flops(network, batch) / _FLOPS_A_THREAD))
     return min(available_threads(), panels, worth)
-
-
-def dataset_of(data: Any, loss: str = "softmax", validation: Any = None) -> Dataset:
-    """What `train` was given, as a data set.
-
-    Parameters
-    ----------
-    data : Dataset, str, Path, (x, y) or (x, y, sample_weight)
-    loss : str
-        One of `fastnn.settings.LOSSES`.
-    validation : Split, (x, y), (x, y, sample_weight), str or Path, optional
-        Examples to watch the training on.
-
-    Raises
-    ------
-    DataError
-        When it is none, or its parts do not fit.
-    """
-    from fastnn.datasets import load, load_split
-
-    place = validation if isinstance(validation, str | Path) else None
-    if isinstance(data, str | Path):
-        dataset = load(data, numbers=loss != "softmax", validation=place)
-    elif isinstance(data, Dataset):
-        for split in (data.train, data.test, data.validation):
-            if split is not None:
-                data.check(split)  # once more: arrays may have been changed since they were
-        dataset = data
-    elif isinstance(data, tuple | list):
-        own = validation if isinstance(validation, tuple | list) else None
-        return from_arrays(*parts_of(data, "data"), loss, own)
-    else:
-        raise DataError(f"data of type {type(data).__name__}: expected a name or place, arrays (x, y), or a Dataset")
-    if place is not None and not isinstance(data, str | Path):
-        validation = load_split(dataset, place)
-    elif isinstance(validation, tuple | list):
-        x, y, weights = parts_of(validation, "validation")
-        if loss != "softmax":
-            validation = checked_targets(x, y, "validation", weights)
-        else:
-            validation = labelled(x, y, weights, dataset.classes, dataset.label_type, "validation")
-    return replace(dataset, validation=validation) if isinstance(validation, Split) else dataset
 
 
 def train(

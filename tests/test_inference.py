@@ -43,7 +43,7 @@ def test_the_engines_agree_for_any_network(sizes: tuple[int, ...], dtype: str) -
 @pytest.fixture(scope="module")
 def small_model() -> Model:
     network = Network.mlp(784, (300, 100), 10)
-    return Model(network, network.initial_parameters(1, "glorot"))
+    return Model(network, network.initial_parameters(1, "glorot"), {"preprocessing": {"scale": 1 / 255}})
 
 
 @pytest.mark.parametrize("engine", ["numpy", "kernels"])
@@ -65,7 +65,7 @@ def test_threads_do_not_change_predictions(digits: np.ndarray, small_model: Mode
 def test_pictures_and_empty_batches(digits: np.ndarray, small_model: Model) -> None:
     model = small_model
     assert (model.predict(digits.reshape(-1, 28, 28)) == model.predict(digits)).all()
-    assert (model.predict(digits[:50] / 255) == model.predict(digits[:50])).all()
+    assert (model.predict(digits[:50].astype(float)) == model.predict(digits[:50])).all()
     assert model.predict_proba(np.zeros((0, 784), np.uint8)).shape == (0, 10)
 
 

@@ -170,7 +170,9 @@ def test_memory_mapped_arrays_are_neither_copied_nor_changed(tmp_path: Path, mod
     before = (tmp_path / "x.npy").read_bytes()
     dataset = of(x, base.train.y)
     assert is_mapped(dataset.train.x)
-    chosen = choose_input(dataset.train.x, 1, 16, "auto")
+    run = Training(dataset, Settings((20,)))
+    chosen = run._feed.data(np.arange(3)).x
+    run.close()
     assert isinstance(chosen, np.ndarray)  # sparse enough, but left on disk
     assert is_mapped(chosen.base.kept) if mode == "r" else np.shares_memory(chosen, x)
     assert type(for_kernels(x)) is np.ndarray

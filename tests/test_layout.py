@@ -31,9 +31,10 @@ MAY_IMPORT = {
     "calibration": {"inference"},
     "model": {"calibration", "errors", "datasets", "images", "inference", "network", "reference", "weights"},
     "feeding": {"datasets", "errors", "inference", "kernels", "settings"},
+    "preparation": {"datasets", "errors", "inference", "settings"},
     "training": {
         *("calibration", "datasets", "errors", "feeding", "inference", "kernels", "model", "network", "optimizers"),
-        *("schedules", "settings", "stopping"),
+        *("preparation", "schedules", "settings", "stopping"),
     },
     "checkpoint": {"errors", "files", "kernels", "settings", "stopping", "training"},
     "gradcheck": {"errors", "inference", "kernels", "network", "reference", "settings"},

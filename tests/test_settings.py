@@ -216,7 +216,7 @@ def test_losses_by_targets_train_from_python() -> None:
 
 
 def test_weights_of_examples_are_repeats_and_zero_is_absence() -> None:
-    """Full batches in float64: an example of weight 2 is the same as two of it."""
+    """Full batches in float64: an example of weight 2 is the same as two of it, also where features are scaled."""
     data = make_dataset(40, 6, 3, "float64").train
     weights = np.arange(40) % 3
     repeated = np.repeat(np.arange(40), weights)

@@ -183,9 +183,9 @@ def test_labels_are_checked_before_any_kernel(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr("fastnn.kernels.workers.Workers.run", lambda *a, **k: pytest.fail("a kernel ran"))
     x = np.zeros((4, 3), np.float32)
     for labels, message in (
-        ([0, 1, -1, 0], "label -1 in row 3"),
+        ([0, 1, np.nan, 0], "label nan in row 3"),
         ([0, 1.5, 0, 0], "label 1.5 in row 2"),
-        (["a", "b", "c", "d"], "labels of type"),
+        ([0j, 1, 2, 3], "labels of type"),
         ([0, 1, 2], "4 examples but 3 labels"),
     ):
         with pytest.raises(DataError, match=message):

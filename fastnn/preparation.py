@@ -1,0 +1,114 @@
+"""What a run starts from: its data set, the examples it trains and validates on, and how features are brought to one
+scale.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fastnn.datasets import Dataset, Split, from_arrays, load, load_split
+from fastnn.datasets.arrays import labelled, parts_of
+from fastnn.datasets.base import checked_targets, chunks, is_sparse, stratified
+from fastnn.errors import DataError, UsageError
+from fastnn.inference import Scaling
+from fastnn.settings import Settings
+
+
+def dataset_of(data: Any, loss: str = "softmax", validation: Any = None) -> Dataset:
+    """What `train` was given, as a data set.
+
+    Parameters
+    ----------
+    data : Dataset, str, Path, (x, y) or (x, y, sample_weight)
+    loss : str
+        One of `fastnn.settings.LOSSES`.
+    validation : Split, (x, y), (x, y, sample_weight), str or Path, optional
+        Examples to watch the training on.
+
+    Raises
+    ------
+    DataError
+        When it is none, or its parts do not fit.
+    """
+    place = validation if isinstance(validation, str | Path) else None
+    if isinstance(data, str | Path):
+        dataset = load(data, numbers=loss != "softmax", validation=place)
+    elif isinstance(data, Dataset):
+        for split in (data.train, data.test, data.validation):
+            if split is not None:
+                data.check(split)  # once more: arrays may have been changed since they were
+        dataset = data
+    elif isinstance(data, tuple | list):
+        own = validation if isinstance(validation, tuple | list) else None
+        return from_arrays(*parts_of(data, "data"), loss, own)
+    else:
+        raise DataError(f"data of type {type(data).__name__}: expected a name or place, arrays (x, y), or a Dataset")
+    if place is not None and not isinstance(data, str | Path):
+        validation = load_split(dataset, place)
+    elif isinstance(validation, tuple | list):
+        x, y, weights = parts_of(validation, "validation")
+        if loss != "softmax":
+            validation = checked_targets(x, y, "validation", weights)
+        else:
+            validation = labelled(x, y, weights, dataset.classes, dataset.label_type, "validation")
+    return replace(dataset, validation=validation) if isinstance(validation, Split) else dataset
+
+
+def splits_of(dataset: Dataset, settings: Settings) -> tuple[Split, Split | None]:
+    """What is trained on and what is validated on, checked against the loss.
+
+    Raises
+    ------
+    UsageError, DataError
+        When labels, or examples to validate on, are not as the settings need them.
+    """
+    by_targets = dataset.train.y.ndim == 2
+    if by_targets == (settings.loss == "softmax"):
+        wanted = "labels, one an example" if by_targets else "targets, (N, outputs)"
+        raise DataError(f"{dataset.name}: --loss {settings.loss} needs {wanted}")
+    if settings.loss == "poisson" and (dataset.train.y < 0).any():
+        raise DataError(f"{dataset.name}: --loss poisson needs targets of at least 0")
+    if settings.loss == "logistic" and ((dataset.train.y < 0) | (dataset.train.y > 1)).any():
+        raise DataError(f"{dataset.name}: --loss logistic needs targets from 0 to 1")
+    if by_targets and settings.class_weight != "none":
+        raise UsageError(f"--class-weight {settings.class_weight}: needs classes, --loss softmax")
+    if settings.augments and dataset.image_shape is None:
+        raise UsageError(f"{dataset.name}: its features are not known to be pixels, so they can't be shifted or turned")
+    train, validation = dataset.train, dataset.validation
+    if validation is None and settings.validation:
+        train, validation = stratified(dataset.train, settings.validation, settings.seed)
+    if validation is None and (settings.patience or settings.plateau):
+        option = "--patience" if settings.patience else "--plateau"
+        raise UsageError(f"{option} needs validation examples: take --validation 0.1, or a file of them")
+    return train, validation
+
+
+def scaling_of(dataset: Dataset, train: Split, settings: Settings) -> Scaling | None:
+    """Mean and deviation of each feature of the training examples, float64; features that never change stay.
+
+    An example counts as often as its weight says. None where features are used as they are.
+    """
+    if settings.features == "raw" or (settings.features == "auto" and not dataset.table):
+        return None
+    if is_sparse(train.x):
+        raise UsageError("--features standard would make sparse examples dense; take --features raw")
+    total, squares = np.zeros(train.x.shape[1]), np.zeros(train.x.shape[1])
+    weights = np.ones(len(train)) if train.weights is None else train.weights
+    for first, last in chunks(train.x):
+        total += _weighted(train.x[first:last], train.weights, first, last)
+    mean = total / weights.sum()
+    for first, last in chunks(train.x):
+        squares += _weighted((train.x[first:last] - mean) ** 2, train.weights, first, last)
+    deviation = np.sqrt(squares / weights.sum())
+    return mean, np.where(deviation > 1e-12 * np.maximum(1, np.abs(mean)), deviation, 1.0)
+
+
+def _weighted(x: np.ndarray, weights: np.ndarray | None, first: int, last: int) -> np.ndarray:
+    """Σ over the rows, each as often as its weight says, float64 (D,)."""
+    if weights is None:
+        return x.sum(axis=0, dtype=np.float64)
+    return weights[first:last] @ x.astype(np.float64)
