@@ -13,6 +13,7 @@ from fastnn import inference, reference, weights
 from fastnn.calibration import calibration_error
 from fastnn.datasets.base import Split, checked_features, is_sparse
 from fastnn.errors import DataError, printable
+from fastnn.formats import Unsaid
 from fastnn.network import Network
 
 if TYPE_CHECKING:
@@ -314,15 +315,27 @@ def evaluation(z: np.ndarray, y: np.ndarray, classes: tuple[str, ...]) -> Evalua
     return Evaluation(len(y), inference.mean_loss(z, y), float(right.sum() / len(y)), per_class, confusion, error)
 
 
-def load(path: str | Path | None = None) -> Model:
+def load(path: str | Path | None = None, activation: str | Sequence[str] = (), order: Sequence[str] = ()) -> Model:
     """Load a model file; without a path, the weights that come with fastnn.
+
+    Parameters
+    ----------
+    path : str or Path, optional
+    activation : str or sequence of str
+        Of all hidden layers, or of each (``"relu"``, ``"leaky-relu"``, ``"gelu"``, ``"tanh"``, ``"logistic"``,
+        ``"identity"``), for a file from elsewhere, which does not say it.
+    order : sequence of str
+        Names of the layers in the order they run, for a file from elsewhere whose layers fit in several.
 
     Raises
     ------
     ModelFileError
-        When it is missing or not a whole, sound model file.
+        When it is missing or not a whole, sound model file, or does not say what it computes.
+    UsageError
+        For an activation that there is not.
     """
-    stored = weights.load(weights.shipped() if path is None else path)
+    unsaid = Unsaid((activation,) if isinstance(activation, str) else tuple(activation), tuple(order))
+    stored = weights.load(weights.shipped() if path is None else path, unsaid)
     return Model(stored.network, stored.parameters, stored.metadata, stored.scaling)
 
 

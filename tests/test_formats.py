@@ -63,9 +63,9 @@ def test_any_chain_of_formats_keeps_every_bit(
 
 def test_the_same_model_is_the_same_file(tmp_path: Path) -> None:
     wanted = model((4, 3, 2), ("tanh",), scaled=True)
-    for name in ("a.npz", "b.npz", "a.json", "b.json"):
+    for name in ("a.npz", "b.npz", "a.json", "b.json", "a.st", "b.st"):
         wanted.save(tmp_path / name)
-    for end in ("npz", "json"):  # safetensors writes its metadata in any order
+    for end in ("npz", "json", "st"):
         assert (tmp_path / f"a.{end}").read_bytes() == (tmp_path / f"b.{end}").read_bytes()
 
 
@@ -82,7 +82,7 @@ def test_json_is_readable_and_npz_is_numpys(tmp_path: Path) -> None:
 
 
 def test_pytorchs_own_file_answers_as_in_pytorch() -> None:
-    found, golden = load(GOLDEN / "linear.pt"), json.loads((GOLDEN / "linear.json").read_text())
+    found, golden = load(GOLDEN / "linear.pt", "relu"), json.loads((GOLDEN / "linear.json").read_text())
     assert found.network.sizes == (6, 5, 3)
     np.testing.assert_allclose(found.logits(np.array(golden["x"], np.float32)), golden["z"], atol=1e-6)
 
@@ -111,7 +111,7 @@ def test_models_of_pytorch_by_any_names(tmp_path: Path) -> None:
         tensors[f"{name}.weight"] = np.full((outputs, inputs), 0.5, np.float32)
         tensors[f"{name}.bias"] = np.zeros(outputs, np.float32)
     save_file(tensors, tmp_path / "m.safetensors")
-    assert load(tmp_path / "m.safetensors").network.sizes == (6, 5, 4, 3)
+    assert load(tmp_path / "m.safetensors", "relu").network.sizes == (6, 5, 4, 3)
 
 
 def test_the_command_converts_and_names_what_it_cannot(tmp_path: Path) -> None:

@@ -43,7 +43,7 @@ def load_npz(path: Path, numbers: bool = False) -> Dataset:
             wanted = (*train, *(test or ()))
             for name in wanted:
                 array_header(archive, f"{name}.npy")
-            arrays = [array(archive, f"{name}.npy", _MOST_BYTES) for name in wanted]
+            arrays = [array(archive, f"{name}.npy") for name in wanted]
     except DataError:
         raise
     except RefusedError as error:
@@ -76,7 +76,7 @@ def _classes(y: np.ndarray, test: np.ndarray | None, shown: str) -> tuple[tuple[
         highest = max(int(part.max(initial=0)) for part in parts)
         if highest < 65_536:
             return tuple(str(c) for c in range(max(highest, 1) + 1)), parts
-    texts = [part.astype(str) for part in parts]
+    texts = [_texts(part, shown) for part in parts]
     classes = class_names(texts[0], shown)
     known = {name: index for index, name in enumerate(classes)}
     for part in texts:
@@ -84,3 +84,14 @@ def _classes(y: np.ndarray, test: np.ndarray | None, shown: str) -> tuple[tuple[
         if strange:
             raise DataError(f"{shown}: label {printable(strange[0], 40)} in the test set only")
     return classes, [np.array([known[str(name)] for name in part], np.int32) for part in texts]
+
+
+def _texts(labels: np.ndarray, shown: str) -> np.ndarray:
+    """Labels as texts; an array of NumPy may hold characters that there are not."""
+    try:
+        texts = labels.astype(str)
+        for name in np.unique(texts):
+            str(name).encode()  # half a pair of UTF-16 is no character: it could not be written or printed
+        return texts
+    except ValueError as error:
+        raise DataError(f"{shown}: its labels are not texts of Unicode ({printable(error, 80)})") from error

@@ -19,7 +19,10 @@ def to_bytes(raw: Raw) -> bytes:
     described = dict(raw.description or {})
     sizes, activations = described.pop("layers"), described.pop("activations")
     dtype = raw.tensors["layers.0.weight"].dtype
-    lines = [f" {json.dumps(key)}: {json.dumps(value, allow_nan=False)}," for key, value in described.items()]
+    lines = [
+        f" {json.dumps(key)}: {json.dumps(value, allow_nan=False, sort_keys=True)},"
+        for key, value in sorted(described.items())
+    ]
     lines.append(f' "dtype": "{dtype.name}",\n "sha256": {json.dumps(raw.sha256)},')
     for name in SCALING:
         if name in raw.tensors:
@@ -61,9 +64,11 @@ def read(file: IO[bytes], size: int, shown: str) -> Raw:
     shapes = {name: _shape(name, value, shown) for name, value in lists.items()}
     check_shapes(shapes, shown)
     tensors = {name: np.array(value, "f8" if name in SCALING else dtype) for name, value in lists.items()}
+    activations = [layer.get("activation") for layer in layers]
     if "format_version" not in found:
-        return Raw(tensors)
-    found["activations"] = [layer.get("activation") for layer in layers]
+        said = any(name is not None for name in activations)
+        return Raw(tensors, activations=[*activations[:-1], activations[-1] or "identity"] if said else None)
+    found["activations"] = activations
     found["layers"] = [shapes["layers.0.weight"][0], *(shapes[f"layers.{i}.weight"][1] for i in range(len(layers)))]
     return Raw(tensors, found, sha256 if isinstance(sha256, str) else None)
 
