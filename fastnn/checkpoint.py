@@ -217,8 +217,7 @@ def read(path: Path) -> Snapshot:
         found = json.loads(metadata[_KEY])
         version = found.pop("format_version")
         if version in _READ and metadata["sha256"] == _sha256(tensors, metadata[_KEY], version):
-            dict(**found["settings"], **found["watch"])  # tables of names, or a TypeError
-            return Snapshot(**found, tensors=tensors)
+            return Snapshot(**{**found, "settings": dict(found["settings"])}, tensors=tensors)
         reason = "damaged" if version in _READ else f"of format version {printable(version, 20)}"
     except FastnnError:
         raise

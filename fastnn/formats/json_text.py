@@ -11,6 +11,7 @@ from fastnn.errors import ModelFileError, printable
 from fastnn.formats.base import SCALING, Raw, check_names, check_shapes, strict_json
 
 MAX_JSON = 2**28
+_MOST_LISTS = 2**20  # an empty one takes 3 bytes in the file and 64 in memory; a number at most 8 times its text
 _DTYPES = ("float32", "float64")
 
 
@@ -48,7 +49,10 @@ def read(file: IO[bytes], size: int, shown: str) -> Raw:
     """Strict JSON, layers of lists of numbers."""
     if size > MAX_JSON:
         raise ModelFileError(f"{shown}: {size:,} bytes of JSON; at most {MAX_JSON:,}")
-    found = strict_json(file.read(MAX_JSON + 1).decode("utf-8"))
+    content = file.read(MAX_JSON + 1)
+    if content.count(b"[") + content.count(b"{") > _MOST_LISTS:
+        raise ModelFileError(f"{shown}: more than {_MOST_LISTS:,} lists; take safetensors for a model of this size")
+    found = strict_json(content.decode("utf-8"))
     dtype, layers, sha256 = found.pop("dtype", "float32"), found.pop("layers", None), found.pop("sha256", None)
     if dtype not in _DTYPES:
         raise ModelFileError(f"{shown}: dtype {printable(dtype, 40)}; expected float32 or float64")
