@@ -93,5 +93,5 @@ def _texts(labels: np.ndarray, shown: str) -> np.ndarray:
         for name in np.unique(texts):
             str(name).encode()  # half a pair of UTF-16 is no character: it could not be written or printed
         return texts
-    except ValueError as error:
+    except (ValueError, SystemError) as error:  # the second for numbers beyond the last character
         raise DataError(f"{shown}: its labels are not texts of Unicode ({printable(error, 80)})") from error
