@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 import zipfile
-from typing import IO, Any
+from typing import IO, Any, cast
 
 import numpy as np
 
@@ -13,6 +14,9 @@ from fastnn.errors import InputError, printable
 
 _MEMBER = re.compile(r"[A-Za-z0-9_.\-/]{1,200}")
 _MOST_HEADER = 10_000
+_MOST_AT_ONCE = 2**21  # bytes; the list of 600 members takes a tenth of that
+_PIECE = 2**20
+_SLACK = 2**20  # bytes that an archive of any size may grow to
 
 
 class RefusedError(InputError):
@@ -30,15 +34,18 @@ def opened(file: IO[bytes], members: int, size: int, squeezed: float) -> zipfile
     size : int
         Of all of them when taken out, in bytes, at most.
     squeezed : float
-        How many times smaller than its content one may be.
+        How many times smaller than its content one may be, and all of them together.
 
     Raises
     ------
     RefusedError
         Too many, twice the same, odd names, encrypted, squeezed in other ways, or far too large when taken out.
     """
+    packed = file.seek(0, os.SEEK_END)
     try:
-        archive = zipfile.ZipFile(file)
+        archive = zipfile.ZipFile(cast("IO[bytes]", _InPieces(file)))
+    except RefusedError:
+        raise
     except Exception as error:  # zipfile raises many kinds for damaged archives
         raise RefusedError(f"not a sound zip archive ({printable(error, 80)})") from error
     found = archive.infolist()
@@ -61,7 +68,24 @@ def opened(file: IO[bytes], members: int, size: int, squeezed: float) -> zipfile
         total += member.file_size
     if total > size:
         raise RefusedError(f"{total:,} bytes when taken out; at most {size:,}")
+    if total > squeezed * packed + _SLACK:  # members may share their bytes, and the list may lie about each
+        raise RefusedError(f"{total:,} bytes when taken out of {packed:,}; at most {squeezed:,.0f} times as many")
     return archive
+
+
+class _InPieces:
+    """A file that is never read at one go: `zipfile` believes what an archive says of the size of its list."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+
+    def read(self, count: int = -1) -> bytes:
+        if count > _MOST_AT_ONCE:
+            raise RefusedError(f"a list of files of {count:,} bytes; at most {_MOST_AT_ONCE:,}")
+        return self._file.read(count)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
 
 
 def taken_out(archive: zipfile.ZipFile, name: str, most: int) -> bytes:
@@ -76,24 +100,39 @@ def taken_out(archive: zipfile.ZipFile, name: str, most: int) -> bytes:
     return content
 
 
+def take_into(archive: zipfile.ZipFile, name: str, target: np.ndarray, skip: int = 0) -> None:
+    """Fill a contiguous array with the bytes of one member, all but the first `skip`; no second copy is made."""
+    flat = target.reshape(-1, order="A").view(np.uint8)
+    with archive.open(name) as member:
+        member.read(skip)
+        at = 0
+        while at < flat.size:
+            piece = member.read(min(_PIECE, flat.size - at))
+            if not piece:
+                raise RefusedError(f"{printable(name, 60)}: another size than the archive says")
+            flat[at : at + len(piece)] = np.frombuffer(piece, np.uint8)
+            at += len(piece)
+
+
 def array_header(archive: zipfile.ZipFile, name: str) -> tuple[tuple[int, ...], bool, np.dtype[Any], int]:
     """Shape, Fortran order, number type and length of the header of an array; just so many bytes must follow."""
     with archive.open(name) as member:
         version = np.lib.format.read_magic(member)
-        if version not in ((1, 0), (2, 0)):
+        if version != (1, 0):  # others are for headers longer than 65,535 bytes
             raise RefusedError(f"{printable(name, 60)}: version {version} of NumPy's format")
-        reader = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, fortran, dtype = reader(member, max_header_size=_MOST_HEADER)
+        shape, fortran, dtype = np.lib.format.read_array_header_1_0(member, max_header_size=_MOST_HEADER)
         length = member.tell()
-    if dtype.hasobject or archive.getinfo(name).file_size - length != math.prod(shape) * dtype.itemsize:
+    whole = all(type(n) is int and n >= 0 for n in shape)
+    if dtype.hasobject or not whole or archive.getinfo(name).file_size - length != math.prod(shape) * dtype.itemsize:
         raise RefusedError(
             f"{printable(name, 60)}: its shape {list(shape)} of {printable(dtype, 20)} does not fit its bytes"
         )
     return shape, fortran, dtype, length
 
 
-def array(archive: zipfile.ZipFile, name: str, most: int) -> np.ndarray:
-    """An array of plain numbers."""
+def array(archive: zipfile.ZipFile, name: str) -> np.ndarray:
+    """An array of plain numbers; look at its header with `array_header` before, whether it is to be had at all."""
     shape, fortran, dtype, length = array_header(archive, name)
-    flat = np.frombuffer(taken_out(archive, name, most), dtype, math.prod(shape), length)
-    return flat.reshape(shape, order="F" if fortran else "C")
+    found = np.empty(shape, dtype, order="F" if fortran else "C")
+    take_into(archive, name, found, length)
+    return found

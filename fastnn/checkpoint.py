@@ -13,8 +13,9 @@ import math
 import os
 import struct
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field, fields
+from importlib import import_module
 from pathlib import Path
 from typing import IO, Any
 
@@ -22,12 +23,14 @@ import numpy as np
 
 from fastnn.errors import FastnnError, ModelFileError, RunError, UsageError, printable
 from fastnn.files import atomic_write
+from fastnn.formats.safetensors import packed
 from fastnn.settings import Settings
 from fastnn.stopping import Watch
 from fastnn.training import Epoch, State, Training
 
 NAME, PREVIOUS, LOCK = "checkpoint.safetensors", "previous.safetensors", "lock"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+_READ = (1, 2)  # the hash of version 1 does not cover names, types and shapes; `restore` compares them with the run
 _KEY = "fastnn-checkpoint"
 _SHARE = 20  # a checkpoint that took a second is followed by 20 without
 _ANY_EPOCHS = ("constant", "decay", "step", "exponential")  # schedules that do not depend on how many there will be
@@ -107,6 +110,8 @@ def restore(run: Training, snapshot: Snapshot, warn: Callable[[str], None]) -> N
     ------
     UsageError
         When the data or a setting is another one, naming what differs.
+    ModelFileError
+        When it lacks something, or holds something that no such run consists of; the run is then as it was.
     """
     from fastnn import __version__
     from fastnn.kernels.host import SHAPE
@@ -131,15 +136,40 @@ def restore(run: Training, snapshot: Snapshot, warn: Callable[[str], None]) -> N
         warn(f"the checkpoint is of fastnn {printable(snapshot.fastnn_version, 20)}, this is {__version__}")
     if snapshot.lanes != SHAPE.vector_bytes:
         warn("the checkpoint is of another kind of CPU: the result will differ in its last bits")
-    names, buffers = list(run.network.parameter_shapes), dict[str, list[np.ndarray]]()
-    for buffer in dict.fromkeys(name.partition(".")[0] for name in snapshot.tensors):
-        buffers[buffer] = [snapshot.tensors[f"{buffer}.{name}"] for name in names]
-    watch = Watch(**{**snapshot.watch, "best": math.inf if snapshot.watch["best"] is None else snapshot.watch["best"]})
-    history = [Epoch(**epoch) for epoch in snapshot.history]
-    run.restore(
-        buffers,
-        State({}, snapshot.epoch, snapshot.step, np.array(snapshot.totals), snapshot.seconds, watch, history),
-    )
+    buffers, state = _buffers(run, snapshot), _state(snapshot)
+    run.restore(buffers, state)
+
+
+def _buffers(run: Training, snapshot: Snapshot) -> dict[str, list[np.ndarray]]:
+    """The tensors of each buffer in the run's order: all of them, of the right shape and type, and no more."""
+    shapes = run.network.parameter_shapes
+    buffers = dict.fromkeys(name.partition(".")[0] for name in snapshot.tensors)
+    missing = set(run.state.buffers) - set(buffers)
+    if missing or set(buffers) - set(run.state.buffers) - {"best"}:
+        raise ModelFileError(f"checkpoint: of {_names(buffers)}; the run consists of {_names(run.state.buffers)}")
+    wanted = {f"{buffer}.{name}": shape for buffer in buffers for name, shape in shapes.items()}
+    for name in wanted.keys() | snapshot.tensors.keys():
+        tensor = snapshot.tensors.get(name)
+        if name not in wanted or tensor is None or tensor.shape != wanted[name] or tensor.dtype.name != run.dtype:
+            found = "none" if tensor is None else f"{tensor.dtype} {list(tensor.shape)}"
+            raise ModelFileError(f"checkpoint: its {printable(name, 60)} is {found}; the run has another")
+    return {buffer: [snapshot.tensors[f"{buffer}.{name}"] for name in shapes] for buffer in buffers}
+
+
+def _names(buffers: Iterable[str]) -> str:
+    return printable(", ".join(sorted(buffers)), 80)
+
+
+def _state(snapshot: Snapshot) -> State:
+    """All but the buffers; what a file says of it is of any type, until it is looked at."""
+    try:
+        best = snapshot.watch["best"]
+        watch = Watch(**{**snapshot.watch, "best": math.inf if best is None else float(best)})
+        history = [Epoch(**epoch) for epoch in snapshot.history]
+        totals = np.array(snapshot.totals, np.float64).reshape(2)
+        return State({}, int(snapshot.epoch), int(snapshot.step), totals, float(snapshot.seconds), watch, history)
+    except (ArithmeticError, KeyError, TypeError, ValueError) as error:
+        raise ModelFileError(f"checkpoint: its state is not sound ({printable(error, 80)})") from error
 
 
 def write(snapshot: Snapshot, path: Path) -> None:
@@ -150,20 +180,21 @@ def write(snapshot: Snapshot, path: Path) -> None:
     RunError
         When it can't be written.
     """
-    from safetensors.numpy import save
-
     described = {item.name: getattr(snapshot, item.name) for item in fields(Snapshot) if item.name != "tensors"}
-    content = {name: np.ascontiguousarray(tensor) for name, tensor in snapshot.tensors.items()}
-    text = json.dumps({"format_version": FORMAT_VERSION, **described}, allow_nan=False)
-    metadata = {_KEY: text, "sha256": _sha256(snapshot.tensors, text)}
+    text = json.dumps({"format_version": FORMAT_VERSION, **described}, allow_nan=False, sort_keys=True)
+    metadata = {_KEY: text, "sha256": _sha256(snapshot.tensors, text, FORMAT_VERSION)}
     with atomic_write(path) as file:
-        file.write(save(content, metadata))
+        file.write(packed(snapshot.tensors, metadata))
 
 
-def _sha256(tensors: dict[str, np.ndarray], text: str) -> str:
+def _sha256(tensors: dict[str, np.ndarray], text: str, version: int) -> str:
+    """Of the description, which says the version, and of each tensor with its name, number type and shape."""
     digest = hashlib.sha256(text.encode())
     for name in sorted(tensors):
-        digest.update(np.ascontiguousarray(tensors[name]).data)
+        tensor = tensors[name]
+        if version > 1:
+            digest.update(f"{name} {tensor.dtype.name} {tensor.shape}\n".encode())
+        digest.update(np.ascontiguousarray(tensor).data)
     return digest.hexdigest()
 
 
@@ -185,9 +216,9 @@ def read(path: Path) -> Snapshot:
         tensors = load(content)
         found = json.loads(metadata[_KEY])
         version = found.pop("format_version")
-        if version == FORMAT_VERSION and metadata["sha256"] == _sha256(tensors, metadata[_KEY]):
-            return Snapshot(**found, tensors=tensors)
-        reason = "damaged" if version == FORMAT_VERSION else f"of format version {printable(version, 20)}"
+        if version in _READ and metadata["sha256"] == _sha256(tensors, metadata[_KEY], version):
+            return Snapshot(**{**found, "settings": dict(found["settings"])}, tensors=tensors)
+        reason = "damaged" if version in _READ else f"of format version {printable(version, 20)}"
     except FastnnError:
         raise
     except OSError as error:
@@ -216,13 +247,24 @@ class Checkpoints:
     warn: Callable[[str], None] = print
     _next: float = field(default=0.0, init=False)
 
-    def latest(self) -> Snapshot | None:
+    def holds_a_run(self) -> bool:
+        """Whether there is a checkpoint, sound or not."""
+        return any((self.folder / name).exists() for name in (NAME, PREVIOUS))
+
+    def latest(self, run: Training | None = None) -> Snapshot | None:
         """The last sound checkpoint, or None in an empty folder.
+
+        Parameters
+        ----------
+        run : Training, optional
+            A fresh run, put where the checkpoint was taken; one that does not fit into it is not sound.
 
         Raises
         ------
         ModelFileError
             When there are some, but none is sound.
+        UsageError
+            When it is of another run.
         """
         reasons = []
         for name in (NAME, PREVIOUS):
@@ -231,6 +273,8 @@ class Checkpoints:
                 continue
             try:
                 found = read(path)
+                if run:
+                    restore(run, found, self.warn)
             except ModelFileError as error:
                 reasons.append(str(error))
                 continue
@@ -308,13 +352,21 @@ def only_here(folder: Path) -> Iterator[None]:
 
 
 def _lock(file: IO[bytes], folder: Path) -> None:
+    """Held until the file is closed, or its process ends."""
     try:
-        import fcntl
-    except ImportError:  # Windows: two runs are told apart by nothing
-        return
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            import fcntl
+        except ImportError:  # Windows
+            _lock_on_windows(file)
+        else:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         raise UsageError(
             f"--checkpoint {printable(folder)}: another run is writing there; name another folder"
         ) from error
+
+
+def _lock_on_windows(file: IO[bytes]) -> None:
+    msvcrt: Any = import_module("msvcrt")
+    file.seek(0)  # the first byte is what all ask for, whether it is there or not
+    msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)

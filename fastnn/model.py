@@ -26,8 +26,9 @@ from fastnn.datasets.base import (
     value_range,
     value_scale,
 )
-from fastnn.datasets.labels import labels_of
+from fastnn.datasets.labels import label_type, labels_of
 from fastnn.errors import DataError, UsageError, printable
+from fastnn.formats import Unsaid
 from fastnn.network import Network
 
 if TYPE_CHECKING:
@@ -132,7 +133,9 @@ class Model:
 
     @property
     def _label_type(self) -> str:
-        return str(self.metadata.get("label_type", "index"))
+        found = str(self.metadata.get("label_type", "index"))
+        sound = found in ("bool", "str") or (found == "int" and label_type(np.array(self.classes)) == "int")
+        return found if sound else "index"
 
     @property
     def history(self) -> dict[str, list[float]]:
@@ -389,7 +392,7 @@ class Model:
         x, y, weights = parts_of(data, "examples")
         x = self._checked(x if is_sparse(x) else np.asarray(x))
         if self.loss == "softmax":
-            return labelled(x, y, weights, self.classes, self._label_type, "examples")
+            return labelled((x, y, weights), self.classes, self._label_type, "examples")
         return checked_targets(x, y, "examples", weights)
 
     def save(self, path: str | Path) -> None:
@@ -422,15 +425,27 @@ def evaluation(z: np.ndarray, y: np.ndarray, classes: tuple[str, ...]) -> Evalua
     return Evaluation(len(y), inference.mean_loss(z, y), float(right.sum() / len(y)), per_class, confusion, error)
 
 
-def load(path: str | Path | None = None) -> Model:
+def load(path: str | Path | None = None, activation: str | Sequence[str] = (), order: Sequence[str] = ()) -> Model:
     """Load a model file; without a path, the weights that come with fastnn.
+
+    Parameters
+    ----------
+    path : str or Path, optional
+    activation : str or sequence of str
+        Of all hidden layers, or of each (``"relu"``, ``"leaky-relu"``, ``"gelu"``, ``"tanh"``, ``"logistic"``,
+        ``"identity"``), for a file from elsewhere, which does not say it.
+    order : sequence of str
+        Names of the layers in the order they run, for a file from elsewhere whose layers fit in several.
 
     Raises
     ------
     ModelFileError
-        When it is missing or not a whole, sound model file.
+        When it is missing or not a whole, sound model file, or does not say what it computes.
+    UsageError
+        For an activation that there is not.
     """
-    stored = weights.load(weights.shipped() if path is None else path)
+    unsaid = Unsaid((activation,) if isinstance(activation, str) else tuple(activation), tuple(order))
+    stored = weights.load(weights.shipped() if path is None else path, unsaid)
     return Model(stored.network, stored.parameters, stored.metadata, stored.scaling)
 
 

@@ -50,11 +50,11 @@ def dataset_of(data: Any, loss: str = "softmax", validation: Any = None) -> Data
     if place is not None and not isinstance(data, str | Path):
         validation = load_split(dataset, place)
     elif isinstance(validation, tuple | list):
-        x, y, weights = parts_of(validation, "validation")
+        arrays = parts_of(validation, "validation")
         if loss != "softmax":
-            validation = checked_targets(x, y, "validation", weights)
+            validation = checked_targets(arrays[0], arrays[1], "validation", arrays[2])
         else:
-            validation = labelled(x, y, weights, dataset.classes, dataset.label_type, "validation")
+            validation = labelled(arrays, dataset.classes, dataset.label_type, "validation")
     return replace(dataset, validation=validation) if isinstance(validation, Split) else dataset
 
 

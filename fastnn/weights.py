@@ -17,7 +17,7 @@ import numpy as np
 
 from fastnn.errors import FastnnError, ModelFileError, UsageError, printable
 from fastnn.files import atomic_write
-from fastnn.formats import FORMATS, MAX_FILE, Raw, npz, reader_for
+from fastnn.formats import ALL_SAID, FORMATS, MAX_FILE, Raw, Unsaid, linear, npz, reader_for
 from fastnn.formats.base import SCALING, check_metadata_size, check_names, check_shapes
 from fastnn.network import ACTIVATIONS, Network
 
@@ -29,6 +29,7 @@ _FIELDS: dict[str, type] = {
     "layers": list,
     "activations": list,
     "classes": list,
+    "label_type": str,
     "preprocessing": dict,
     "training": dict,
     "history": dict,
@@ -41,6 +42,7 @@ _NUMBERS = (  # of the description, that something is computed with: where, lowe
     ("calibration", "temperature", 1e-3, 1e3),
     ("calibration", "unsure_below", 0.0, 1.0),
     ("training", "huber_delta", 1e-300, 1e300),
+    ("preprocessing", "scale", 1e-9, 1e9),
 )
 
 
@@ -57,12 +59,15 @@ class Stored:
         classes (names), preprocessing (recipe), training, history, data (fingerprint), calibration, fastnn_version.
     scaling : (ndarray, ndarray), optional
         Mean and deviation of each feature, float64 (D,): what is subtracted and divided by before the first layer.
+    notes : tuple of str
+        What was chosen where a file from elsewhere could be read in several ways, for people.
     """
 
     network: Network
     parameters: list[np.ndarray]
     metadata: dict[str, Any] = field(default_factory=dict)
     scaling: tuple[np.ndarray, np.ndarray] | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def sha256(self) -> str:
@@ -152,8 +157,14 @@ def _place(name: str) -> tuple[int, bool, str]:
     return (int(parts[1]), parts[2] == "bias", name) if parts[0] == "layers" else (2**31, False, name)
 
 
-def load(path: str | Path) -> Stored:
+def load(path: str | Path, unsaid: Unsaid = ALL_SAID) -> Stored:
     """Read and check a model file of any format, recognised by looking into it.
+
+    Parameters
+    ----------
+    path : str or Path
+    unsaid : Unsaid
+        Activations and order of the layers, for files from elsewhere that do not say them.
 
     Raises
     ------
@@ -168,12 +179,12 @@ def load(path: str | Path) -> Stored:
         if not stat.S_ISREG(path.stat().st_mode):
             raise ModelFileError(f"{shown}: not a file")
         with path.open("rb") as file:
-            return read(file, path.stat().st_size, shown)
+            return read(file, path.stat().st_size, shown, unsaid)
     except OSError as error:
         raise ModelFileError(f"{shown}: can't be read ({error.strerror or error})") from error
 
 
-def read(file: IO[bytes], size: int, shown: str) -> Stored:
+def read(file: IO[bytes], size: int, shown: str, unsaid: Unsaid = ALL_SAID) -> Stored:
     """Read and check an open model file of `size` bytes, called `shown` in messages."""
     try:
         if size > MAX_FILE:
@@ -189,7 +200,12 @@ def read(file: IO[bytes], size: int, shown: str) -> Stored:
             raise ModelFileError(
                 f"{shown}: a pickle, which could run anything when read, so it is not. Save a safetensors file"
             )
-        return validated(FORMATS[reader_for(start, members)][0](file, size, shown), shown)
+        raw = FORMATS[reader_for(start, members)][0](file, size, shown)
+        if linear.is_linear_naming(raw.tensors):
+            raw = linear.in_our_names(raw, unsaid.order, shown)
+        elif unsaid.order:
+            raise ModelFileError(f"{shown}: its layers are numbered; leave out the order")
+        return validated(raw, unsaid.activation, shown)
     except ModelFileError:
         raise
     except FastnnError as error:
@@ -200,8 +216,22 @@ def read(file: IO[bytes], size: int, shown: str) -> Stored:
         raise ModelFileError(f"{shown}: not a model file of fastnn ({printable(error, 100)})") from error
 
 
-def validated(raw: Raw, shown: str) -> Stored:
-    """The one gate for every format: names, shapes that chain, finite values, the hash, a description that fits."""
+def validated(raw: Raw, activation: tuple[str, ...], shown: str) -> Stored:
+    """The one gate for every format: names, shapes that chain, finite values, the hash, a description that fits.
+
+    Parameters
+    ----------
+    raw : Raw
+    activation : tuple of str
+        Of all hidden layers, or of each, for a file that does not say it.
+    shown : str
+        The file, for messages.
+
+    Raises
+    ------
+    ModelFileError
+        When anything is not as it should be; also when nobody says what the hidden layers compute.
+    """
     check_names(raw.tensors, shown)
     check_shapes({name: tensor.shape for name, tensor in raw.tensors.items()}, shown)
     count = sum(name.startswith("layers.") for name in raw.tensors) // 2
@@ -215,15 +245,15 @@ def validated(raw: Raw, shown: str) -> Stored:
         if bias != (h,):
             raise ModelFileError(f"{shown}: layers.{i}.bias has shape {list(bias)}; expected [{h}]")
     plain = {name: _native(name, tensor, shown) for name, tensor in raw.tensors.items()}
+    if raw.sha256 is not None and raw.sha256 != _sha256(plain):
+        raise ModelFileError(f"{shown}: damaged: the SHA-256 of its tensors is not the one it was saved with")
     scaling = _checked_scaling(plain, shapes[0][0], shown)
-    activations = _activations(raw.description, count, shown)
+    activations = _activations(raw, activation, count, shown)
     network = Network.mlp(shapes[0][0], [h for _, h in shapes[:-1]], shapes[-1][1], activations[:-1] or "relu")
     parameters = [plain[name] for name in network.parameter_shapes]
     if len({tensor.dtype for tensor in parameters}) != 1:
         raise ModelFileError(f"{shown}: some tensors are F32 and some F64; expected one kind")
-    if raw.sha256 is not None and raw.sha256 != _sha256(plain):
-        raise ModelFileError(f"{shown}: damaged: the SHA-256 of its tensors is not the one it was saved with")
-    return Stored(network, parameters, _checked_description(raw.description, network, shown), scaling)
+    return Stored(network, parameters, _checked_description(raw.description, network, shown), scaling, raw.notes)
 
 
 def _native(name: str, tensor: np.ndarray, shown: str) -> np.ndarray:
@@ -241,16 +271,27 @@ def _checked_scaling(plain: dict[str, np.ndarray], features: int, shown: str) ->
     return mean.astype(np.float64), deviation.astype(np.float64)
 
 
-def _activations(description: dict[str, Any] | None, layers: int, shown: str) -> list[str]:
-    """Of each layer; ReLU where tensors come from elsewhere."""
-    if description is None:
-        return ["relu"] * (layers - 1) + ["identity"]
-    found = description.get("activations")
+def _activations(raw: Raw, asked: tuple[str, ...], layers: int, shown: str) -> list[str]:
+    """Of each layer: as the file says, else as asked. Guessed they would give wrong answers, and nobody would know."""
+    wanted = [*(asked * (layers - 1) if len(asked) == 1 else asked), "identity"]
+    found = raw.activations if raw.description is None else raw.description.get("activations")
+    if found is None and raw.description is None:
+        if layers > 1 and not asked:
+            raise ModelFileError(
+                f"{shown}: does not say which activation its hidden layers have. Say it once: fastnn convert FILE "
+                f"model.safetensors --activation relu (or one of {', '.join(ACTIVATIONS[1:])}; one for all, or one "
+                f"each, with commas)"
+            )
+        found = wanted
     known = isinstance(found, list) and all(isinstance(name, str) and name in ACTIVATIONS for name in found)
     if not known or not isinstance(found, list) or len(found) != layers or found[-1] != "identity":
         raise ModelFileError(
             f"{shown}: activations {printable(found, 60)}; expected {layers} out of {', '.join(ACTIVATIONS)}, "
             f"identity the last"
+        )
+    if asked and found != wanted:
+        raise ModelFileError(
+            f"{shown}: its activations are {', '.join(found)}, and not {', '.join(wanted)}; leave out --activation"
         )
     return found
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 SIZES = (6, 5, 3)
+KINDS = ("weight", "bias")
 
 
 def tensors(dtype: str = "<f4") -> dict[str, np.ndarray]:
@@ -125,12 +126,27 @@ def archives() -> Iterator[tuple[str, bytes, str]]:
     yield "M39 bad CRC", bytes(broken), "not a model"
     yield "M39 no directory", plain[:-60], "zip archive"
     yield "M40 no array", zip_of({**whole, "evil.txt": b"hello"}), "not an array"
+    yield "M35 bomb that says it is none", bomb(8, 256), "when taken out of"
+    yield "M40 too long a list", zip_of({f"{i:0180}.npy": b"" for i in range(10_000)}), "a list of files"
+    version2 = whole[f"{w}.npy"][:6] + b"\2\0" + struct.pack("<I", 2**31) + bytes(50)
+    yield "a header of 2 GB", zip_of({**whole, f"{w}.npy": version2}), "version (2, 0)"
     yield "M40 odd name", zip_of({**whole, "../../evil.npy": whole[f"{w}.npy"]}), "odd name"
     yield "trailing bytes in a member", zip_of({**whole, f"{w}.npy": whole[f"{w}.npy"] + b"more"}), "does not fit"
     yield "npz NaN", npz_of({**good, w: good[w] * np.nan}), "not finite"
     yield "npz float16", npz_of({**good, w: good[w].astype("f2")}), "expected float32"
     yield "npz rank 3", npz_of({**good, w: good[w][None]}), "expected 2 sizes"
     yield "npz without a bias", npz_of({k: v for k, v in good.items() if k != "layers.1.bias"}), "tensors"
+
+
+def bomb(layers: int, side: int) -> bytes:
+    """Square layers of zeros, of which the archive says that they were hardly squeezed."""
+    zeros = np.zeros((side, side), "f4")
+    arrays = {f"layers.{i}.{kind}": zeros if kind == "weight" else zeros[0] for i in range(layers) for kind in KINDS}
+    content, at = bytearray(npz_of(arrays, zipfile.ZIP_DEFLATED)), 0
+    while (at := content.find(b"PK\1\2", at)) >= 0:
+        content[at + 20 : at + 24] = content[at + 24 : at + 28]  # size in the archive, size taken out
+        at += 4
+    return bytes(content)
 
 
 def text_op(text: str) -> bytes:
@@ -165,6 +181,24 @@ def pt_of(arrays: dict[str, np.ndarray], wrong: dict[str, dict[str, Any]] | None
         program += text_op(name) + tensor_op(str(key), array.shape, **(wrong or {}).get(name, {}))
         members[f"model/data/{key}"] = array.tobytes()
     return zip_of({"model/data.pkl": program + b"u" + tail, "model/byteorder": b"little", **members})
+
+
+def state_op(arrays: dict[str, np.ndarray]) -> bytes:
+    """The instructions for a state dict whose storages are numbered from 0."""
+    entries = (text_op(name) + tensor_op(str(key), array.shape) for key, (name, array) in enumerate(arrays.items()))
+    return b"}(" + b"".join(entries) + b"u"
+
+
+def checkpoint_of(arrays: dict[str, np.ndarray], name: str = "model_state_dict") -> bytes:
+    """What people save while they train: the model, an optimizer with numbers for names, the epoch, the loss."""
+    moments = b"}(" + text_op("step") + tensor_op("8", ()) + text_op("lr") + b"G" + struct.pack(">d", 0.1) + b"u"
+    group = b"]}(" + text_op("params") + b"](K\x00K\x01e" + text_op("foreach") + b"Nua"
+    optimizer = b"}(" + text_op("state") + b"}K\x00" + moments + b"s" + text_op("param_groups") + group + b"u"
+    random = tensor_op("9", (16,), kind="ByteStorage")
+    program = b"\x80\x02}(" + text_op("epoch") + b"K\x05" + text_op("optimizer") + optimizer
+    program += text_op(name) + state_op(arrays) + text_op("random") + random + b"u."
+    members = {f"model/data/{key}": array.tobytes() for key, array in enumerate(arrays.values())}
+    return zip_of({"model/data.pkl": program, **members})
 
 
 def linear() -> dict[str, np.ndarray]:
@@ -215,6 +249,19 @@ def programs(canary: str) -> Iterator[tuple[str, bytes, str]]:
         ),
         "not in the archive",
     )
+    one = b"".join(
+        text_op(f"{i}.{kind}") + tensor_op("0", shape, size=9)
+        for i in range(40)
+        for kind, shape in zip(KINDS, ((3, 3), (3,)), strict=True)
+    )
+    shared = zip_of({"a/data.pkl": b"\x80\x02}(" + one + b"u.", "a/data/0": bytes(36)})
+    yield "tensors that share their numbers", shared, "share their numbers"
+    nested = b"N" + b"".join(b"q" + bytes([i]) + b"h" + bytes([i]) + b"\x86" for i in range(60))
+    yield "tuples of tuples", zip_of({"a/data.pkl": b"\x80\x02" + nested + b")R."}), "calls something"
+    two = b"\x80\x02}(" + b"".join(text_op(name) + state_op(good) for name in ("net", "ema")) + b"u."
+    yield "two models", zip_of({"a/data.pkl": two}), "several models, net, ema"
+    yield "an optimizer only", zip_of({"a/data.pkl": b"\x80\x02}" + text_op("state") + b"}s."}), "no state dict"
+    yield "appending to a number", zip_of({"a/data.pkl": b"\x80\x02K\x01K\x01a."}), "appends to"
     yield "only conv tensors", pt_of({"0.weight": np.zeros((2, 3, 4), "f4"), "0.bias": np.zeros(2, "f4")}), "2 sizes"
     swapped = {"0.weight": good["0.weight"].T.copy(), **{k: v for k, v in good.items() if k != "0.weight"}}
     yield "layers that do not chain", pt_of(swapped), "do not chain"
@@ -235,6 +282,7 @@ def json_texts() -> Iterator[tuple[str, bytes, str]]:
     yield "M47 true", b'{"layers": [{"weight": [[true, 2]], "bias": [0, 0]}]}', "not a number"
     yield "M47 5,000 digits", b'{"layers": [{"weight": [[' + b"9" * 5_000 + b', 2]], "bias": [0, 0]}]}', "not a model"
     yield "M47 deep", b'{"layers": ' + b"[" * 100_000 + b"]" * 100_000 + b"}", "not a model"
+    yield "JSON of lists", b'{"layers": [' + b"[]," * 2**20 + b"[]]}", "more than 1,048,576 lists"
     yield "JSON cut", f'{{"layers": [{layer}'.encode(), "not a model"
     yield "JSON not UTF-8", b'{"layers": "\xff"}', "not a model"
     yield "JSON dtype", f'{{"dtype": "object", "layers": [{layer}]}}'.encode(), "dtype"
@@ -314,6 +362,7 @@ def corpus(canary: str) -> Iterator[tuple[str, bytes, str]]:
         poisoned = {k: v.copy() for k, v in arrays.items()}
         poisoned[w][2, 3] = bad_value
         yield f"M28 {bad_value}", pack(header_of(poisoned), data_of(poisoned)), "not finite"
+    yield "no activations", good, "--activation relu"
     yield "M30 wrong hash", valid({"sha256": "0" * 64}), "SHA-256"
     for version in (2, 0, "1", None, 1.5, True):
         yield f"M31 version {version}", described(format_version=version), "ersion"

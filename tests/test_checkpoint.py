@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import json
 import os
 import random
@@ -13,13 +14,15 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from conftest import ROOT, clean_error, fastnn, make_dataset
+from safetensors.numpy import save_file
 
 from fastnn import files
-from fastnn.checkpoint import NAME, PREVIOUS, Checkpoints, only_here, read, restore, take, write
+from fastnn.checkpoint import NAME, PREVIOUS, Checkpoints, Snapshot, only_here, read, restore, take, write
 from fastnn.datasets import Dataset
 from fastnn.errors import ModelFileError, RunError, UsageError
 from fastnn.feeding import example_weights
@@ -192,6 +195,86 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(how: str, tmp_pa
     run.close()
 
 
+def test_no_flipped_bit_of_the_header_is_believed(tmp_path: Path) -> None:
+    """The names of tensors are in it, and which numbers are whose."""
+    run = run_of("sgd")
+    next(iter(run))
+    write(take(run), tmp_path / NAME)
+    good, wanted = (tmp_path / NAME).read_bytes(), take(run)
+    for at in range(8 + int.from_bytes(good[:8], "little")):
+        bad = bytearray(good)
+        bad[at] ^= 1 << (at % 5)
+        (tmp_path / NAME).write_bytes(bad)
+        with contextlib.suppress(ModelFileError):
+            found = read(tmp_path / NAME)
+            assert replace(found, tensors={}) == replace(wanted, tensors={}), at
+            assert {n: t.tobytes() for n, t in found.tensors.items()} == {
+                n: t.tobytes() for n, t in wanted.tensors.items()
+            }, at
+    run.close()
+
+
+def without(snapshot: Snapshot, name: str, **more: np.ndarray) -> Snapshot:
+    tensors = {key: tensor for key, tensor in snapshot.tensors.items() if key != name}
+    return replace(snapshot, tensors={**tensors, **more})
+
+
+W = "parameters.layers.1.weight"
+WRONG = {
+    "a tensor is missing": lambda good: without(good, W),
+    "another shape": lambda good: without(good, W, **{W: good.tensors[W].T}),
+    "another number type": lambda good: without(good, W, **{W: good.tensors[W].astype(np.float64)}),
+    "a tensor too many": lambda good: without(good, "", **{"parameters.layers.9.bias": np.zeros(2, "f4")}),
+    "a buffer too many": lambda good: without(good, "", **{f"third.{W[11:]}": good.tensors[W]}),
+    "no buffers": lambda good: replace(good, tensors={"parameters.x": np.zeros(2, "f4")}),
+    "history of something else": lambda good: replace(good, history=[{"epoch": 1}]),
+    "no best": lambda good: replace(good, watch={}),
+    "three totals": lambda good: replace(good, totals=[1.0, 2.0, 3.0]),
+    "settings are a list": lambda good: replace(good, settings=["hidden"]),
+}
+
+
+def test_what_the_hash_covers_may_be_wrong_all_the_same(tmp_path: Path) -> None:
+    run, said = run_of("momentum, averaging"), list[str]()
+    checkpoints = Checkpoints(tmp_path, 0.0, said.append)
+    next(iter(run))
+    good = take(run)
+    write(good, tmp_path / PREVIOUS)
+    for kind, change in WRONG.items():
+        write(replace(change(good), epoch=7), tmp_path / NAME)
+        fresh = run_of("momentum, averaging")
+        assert checkpoints.latest(fresh), kind
+        assert fresh.state.epoch == 1, kind
+        assert "going on from the one before it" in said.pop(), kind
+        fresh.close()
+    (tmp_path / PREVIOUS).unlink()
+    fresh = run_of("momentum, averaging")
+    with pytest.raises(ModelFileError, match="checkpoint"):
+        checkpoints.latest(fresh)
+    assert finished(fresh) == finished(run_of("momentum, averaging"))  # as if nothing had been tried
+    run.close()
+
+
+def test_checkpoints_of_the_first_version_are_read(tmp_path: Path) -> None:
+    """Written by the library, with a hash of the tensors' bytes alone."""
+    run = run_of("adam, dropout, cosine")
+    next(iter(run))
+    snapshot = take(run)
+    text = json.dumps({"format_version": 1, **{k: v for k, v in vars(snapshot).items() if k != "tensors"}})
+    digest = hashlib.sha256(text.encode())
+    for name in sorted(snapshot.tensors):
+        digest.update(np.ascontiguousarray(snapshot.tensors[name]).data)
+    save_file(
+        {name: np.ascontiguousarray(tensor) for name, tensor in snapshot.tensors.items()},
+        tmp_path / NAME,
+        {"fastnn-checkpoint": text, "sha256": digest.hexdigest()},
+    )
+    fresh = run_of("adam, dropout, cosine")
+    assert Checkpoints(tmp_path, 0.0, pytest.fail).latest(fresh)
+    assert finished(fresh) == finished(run_of("adam, dropout, cosine"))
+    run.close()
+
+
 @pytest.mark.parametrize("step", ["fsync", "replace", "link"])
 @pytest.mark.parametrize("which", [1, 2])
 def test_a_full_disk_is_a_warning_and_loses_nothing(
@@ -231,6 +314,25 @@ def test_two_runs_cannot_write_to_one_folder(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(RunError, match="--checkpoint"), only_here(tmp_path / "file"):
         pass
+
+
+def test_two_runs_cannot_write_to_one_folder_on_windows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stand-in for its module: the first byte of a file, for one process at a time."""
+    held, places = set[int](), list[int]()
+
+    def locking(handle: int, mode: int, count: int) -> None:
+        places.append(os.lseek(handle, 0, os.SEEK_CUR))
+        assert (mode, count) == (2, 1)
+        if os.fstat(handle).st_ino in held:
+            raise OSError(errno.EACCES, "Permission denied")
+        held.add(os.fstat(handle).st_ino)
+
+    monkeypatch.setitem(sys.modules, "fcntl", None)
+    monkeypatch.setitem(sys.modules, "msvcrt", SimpleNamespace(LK_NBLCK=2, locking=locking))
+    (tmp_path / "lock").write_bytes(b"something")
+    with only_here(tmp_path), pytest.raises(UsageError, match="another run"), only_here(tmp_path):
+        pass
+    assert places == [0, 0]
 
 
 def test_a_diverging_run_keeps_its_last_finite_checkpoint(tmp_path: Path) -> None:

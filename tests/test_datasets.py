@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import clean_error, fastnn
+from conftest import clean_error, fastnn, make_dataset
 
 from fastnn import datasets
 from fastnn.datasets import draw, load, read_idx, strokes
@@ -373,3 +373,13 @@ def test_a_truncated_set_is_refused_before_training(tmp_path: Path) -> None:
 
 def test_errors_have_one_family() -> None:
     assert issubclass(DataError, FastnnError)
+
+
+def test_what_auto_finds_loses_nothing_on_the_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = make_dataset(20, 4, 2)
+    whole = replace(plain, table=True, validation=plain.test, image_shape=(2, 2), origin="there")
+    monkeypatch.setattr(datasets, "load_known", lambda *asked: whole)
+    monkeypatch.setattr(datasets, "find", lambda name: True)
+    found = datasets.load("auto")
+    assert found.origin == "found in there"
+    assert (found.validation, found.table, found.image_shape) == (whole.validation, True, (2, 2))

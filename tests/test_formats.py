@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
+import hostile
 import numpy as np
+import pytest
 from conftest import ROOT, clean_error, fastnn
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
-from fastnn import Model, Network, load, weights
-from fastnn.formats import FORMATS
+from fastnn import Model, Network, draw_strokes, load, weights
+from fastnn.cli.app import app
+from fastnn.errors import ModelFileError, UsageError
+from fastnn.formats import FORMATS, linear, safetensors
 from fastnn.network import ACTIVATIONS
+from fastnn.reference import ACTIVATIONS as ACTIVATIONS_OF
 
 GOLDEN = ROOT / "tests" / "golden"
 ENDS = {"safetensors": "m.safetensors", "npz": "m.npz", "json": "m.json", "pytorch": "m.safetensors"}
@@ -61,12 +74,46 @@ def test_any_chain_of_formats_keeps_every_bit(
         assert_same(Model(stored.network, stored.parameters, stored.metadata, stored.scaling), wanted)
 
 
-def test_the_same_model_is_the_same_file(tmp_path: Path) -> None:
-    wanted = model((4, 3, 2), ("tanh",), scaled=True)
-    for name in ("a.npz", "b.npz", "a.json", "b.json"):
-        wanted.save(tmp_path / name)
-    for end in ("npz", "json"):  # safetensors writes its metadata in any order
-        assert (tmp_path / f"a.{end}").read_bytes() == (tmp_path / f"b.{end}").read_bytes()
+SAVE = """
+import sys
+from test_formats import ENDS, model, save_all
+save_all(model((4, 3, 2), ("tanh",)), sys.argv[1])
+"""
+
+
+def save_all(wanted: Model, folder: str | Path) -> None:
+    for name, end in ENDS.items():
+        stored = weights.Stored(wanted.network, wanted.parameters, wanted.metadata, wanted.scaling)
+        weights.save(stored, Path(folder) / f"{name} {end}", name)
+
+
+def test_the_same_model_is_the_same_file_in_any_process(tmp_path: Path) -> None:
+    """Also when its description was put together in another order."""
+    wanted = model((4, 3, 2), ("tanh",))
+    turned = {**dict(reversed(wanted.metadata.items())), "training": {"loss": "softmax", "seed": 0}}
+    for name in ("a", "b", "c"):
+        (tmp_path / name).mkdir()
+    save_all(wanted, tmp_path / "a")
+    save_all(Model(wanted.network, wanted.parameters, turned), tmp_path / "b")
+    environment = {**os.environ, "PYTHONHASHSEED": "7", "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"}
+    subprocess.run([sys.executable, "-c", SAVE, tmp_path / "c"], env=environment, check=True)
+    for path in (tmp_path / "a").iterdir():
+        assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes(), path.name
+        assert path.read_bytes() == (tmp_path / "c" / path.name).read_bytes(), path.name
+
+
+def test_our_safetensors_are_those_of_the_library(tmp_path: Path) -> None:
+    from safetensors import safe_open
+
+    tensors = {"a": np.arange(3, dtype="f4"), "é": np.arange(6.0).reshape(2, 3).T, "c": np.zeros((1, 1), "f4")}
+    metadata = {"z": "ü\n", "a": "1"}
+    (tmp_path / "m").write_bytes(safetensors.packed(tensors, metadata))
+    with safe_open(tmp_path / "m", "numpy") as file:
+        assert file.metadata() == metadata
+        for name, tensor in tensors.items():
+            found = file.get_tensor(name)
+            assert found.dtype == tensor.dtype
+            assert (found == tensor).all()
 
 
 def test_json_is_readable_and_npz_is_numpys(tmp_path: Path) -> None:
@@ -82,7 +129,7 @@ def test_json_is_readable_and_npz_is_numpys(tmp_path: Path) -> None:
 
 
 def test_pytorchs_own_file_answers_as_in_pytorch() -> None:
-    found, golden = load(GOLDEN / "linear.pt"), json.loads((GOLDEN / "linear.json").read_text())
+    found, golden = load(GOLDEN / "linear.pt", "relu"), json.loads((GOLDEN / "linear.json").read_text())
     assert found.network.sizes == (6, 5, 3)
     np.testing.assert_allclose(found.logits(np.array(golden["x"], np.float32)), golden["z"], atol=1e-6)
 
@@ -102,16 +149,182 @@ def test_what_is_written_for_pytorch_has_its_names_and_shapes(tmp_path: Path) ->
     assert (wanted.parameters[0] == found["0.weight"].T).all()
 
 
+def state_dict(**layers: tuple[int, int]) -> dict[str, np.ndarray]:
+    """Random layers by name, of so many inputs and outputs."""
+    random, tensors = np.random.default_rng(0), {}
+    for name, (inputs, outputs) in layers.items():
+        tensors[f"{name}.weight"] = random.standard_normal((outputs, inputs)).astype("f4")
+        tensors[f"{name}.bias"] = random.standard_normal(outputs).astype("f4")
+    return tensors
+
+
 def test_models_of_pytorch_by_any_names(tmp_path: Path) -> None:
-    """fc2 before fc10, whatever the order in the file."""
+    """fc2 before fc10, whatever the order in the file; in the alphabet's, as safetensors has it, that says nothing."""
     from safetensors.numpy import save_file
 
-    tensors = {}
-    for name, (inputs, outputs) in {"net.fc10": (4, 3), "net.fc2": (5, 4), "net.fc1": (6, 5)}.items():
-        tensors[f"{name}.weight"] = np.full((outputs, inputs), 0.5, np.float32)
-        tensors[f"{name}.bias"] = np.zeros(outputs, np.float32)
-    save_file(tensors, tmp_path / "m.safetensors")
-    assert load(tmp_path / "m.safetensors").network.sizes == (6, 5, 4, 3)
+    for layers in ({"fc10": (4, 3), "fc2": (5, 4), "fc1": (6, 5)}, {"fc10": (5, 5), "fc2": (5, 5), "fc1": (6, 5)}):
+        tensors = state_dict(**layers)
+        save_file(tensors, tmp_path / "m.safetensors")
+        found = load(tmp_path / "m.safetensors", "relu")
+        for ours, theirs in zip(found.parameters[::2], ("fc1", "fc2", "fc10"), strict=True):
+            assert (ours == tensors[f"{theirs}.weight"].T).all()
+
+
+def logits(tensors: dict[str, np.ndarray], order: Sequence[str], x: np.ndarray, activation: str) -> np.ndarray:
+    """What PyTorch would answer."""
+    for i, name in enumerate(order):
+        x = (ACTIVATIONS_OF[activation](x) if i else x) @ tensors[f"{name}.weight"].T + tensors[f"{name}.bias"]
+    return x
+
+
+def test_no_activation_is_guessed(tmp_path: Path) -> None:
+    tensors, x = state_dict(fc1=(6, 5), fc2=(5, 4), fc3=(4, 3)), np.eye(6, dtype="f4")
+    names = ["fc1", "fc2", "fc3"]
+    plain = {f"layers.{i // 2}.{name[4:]}": tensor.T for i, (name, tensor) in enumerate(tensors.items())}
+    (tmp_path / "pt").write_bytes(hostile.pt_of(tensors))
+    (tmp_path / "safetensors").write_bytes(safetensors.packed(plain, {}))
+    np.savez(tmp_path / "npz.npz", **plain)
+    rows = [
+        {"weight": plain[f"layers.{i}.weight"].tolist(), "bias": plain[f"layers.{i}.bias"].tolist()} for i in (0, 1, 2)
+    ]
+    (tmp_path / "json").write_text(json.dumps({"layers": rows}))
+    for path in sorted(tmp_path.iterdir()):
+        with pytest.raises(ModelFileError, match="--activation relu") as raised:
+            load(path)
+        assert "convert" in str(raised.value)
+        for activation in ACTIVATIONS:
+            np.testing.assert_allclose(
+                load(path, activation).logits(x), logits(tensors, names, x, activation), atol=1e-5
+            )
+        assert load(path, ("tanh", "gelu")).network.activations == ("tanh", "gelu", "identity")
+        with pytest.raises(ModelFileError, match="expected 3 out of"):
+            load(path, ("tanh",) * 3)
+    with pytest.raises(UsageError, match="activation 'sigmoid': expected one of relu"):
+        load(path, "sigmoid")
+    rows[0]["activation"], rows[1]["activation"] = "tanh", "gelu"  # said, though by hand
+    (tmp_path / "json").write_text(json.dumps({"layers": rows}))
+    assert load(tmp_path / "json").network.activations == ("tanh", "gelu", "identity")
+    with pytest.raises(ModelFileError, match="its activations are tanh, gelu, identity, and not relu"):
+        load(tmp_path / "json", "relu")
+    (tmp_path / "linear").write_bytes(hostile.pt_of(state_dict(fc=(6, 3))))
+    assert load(tmp_path / "linear").network.activations == ("identity",)  # nothing to say
+
+
+def test_the_order_of_layers_is_asked_for_where_it_cannot_be_told(tmp_path: Path) -> None:
+    tensors, x = state_dict(fc3=(6, 6), fc1=(6, 6), fc2=(6, 6)), np.eye(6, dtype="f4")
+    path = tmp_path / "m.pt"
+    path.write_bytes(hostile.pt_of(tensors))
+    with pytest.raises(ModelFileError, match=r"by their names \(fc1,fc2,fc3\) and as they stand .* \(fc3,fc1,fc2\)"):
+        load(path, "tanh")
+    for order in (("fc1", "fc2", "fc3"), ("fc3", "fc1", "fc2"), ("fc2", "fc1", "fc3")):
+        np.testing.assert_allclose(
+            load(path, "tanh", order).logits(x), logits(tensors, order, x, "tanh"), rtol=1e-4, atol=1e-5
+        )
+    for order in (("fc1", "fc2"), ("fc1", "fc2", "fc2"), ("fc1", "fc2", "x")):
+        with pytest.raises(ModelFileError, match="its layers are fc1,fc2,fc3"):
+            load(path, "tanh", order)
+    path.write_bytes(hostile.pt_of(state_dict(a=(6, 5), b=(5, 3))))
+    with pytest.raises(ModelFileError, match="do not chain: b"):
+        load(path, "tanh", ("b", "a"))
+    model((6, 5, 3), ("tanh",)).save(tmp_path / "ours")
+    with pytest.raises(ModelFileError, match="leave out the order"):
+        load(tmp_path / "ours", order=("a", "b"))
+
+
+@given(st.lists(st.integers(1, 4), min_size=2, max_size=6))
+@settings(max_examples=200, deadline=None)
+def test_that_another_order_fits_is_said_if_it_is_so(widths: list[int]) -> None:
+    weights = list(zip(widths[1:], widths[:-1], strict=True))
+    fitting = sum(linear._chain(list(order)) for order in itertools.permutations(weights))
+    assert linear._another_fits(weights) == (fitting > 1)
+
+
+def test_the_model_in_a_checkpoint_of_pytorch_is_found(tmp_path: Path) -> None:
+    tensors, path = state_dict(net=(6, 5), out=(5, 3)), tmp_path / "m.pt"
+    for name in ("model_state_dict", "net"):
+        path.write_bytes(hostile.checkpoint_of(tensors, name))
+        stored = weights.load(path, weights.Unsaid(("relu",)))
+        assert stored.notes == (f"taken from '{name}' of the checkpoint",)
+        assert (stored.parameters[2] == tensors["out.weight"].T).all()
+    path.write_bytes(hostile.pt_of(tensors, {"net.weight": {"kind": "HalfStorage"}}))
+    with pytest.raises(ModelFileError, match="of torch HalfStorage; only float32 and float64"):
+        load(path, "relu")
+
+
+def tanh_reader() -> dict[str, np.ndarray]:
+    """300 random tanh units and the least squares over them: reads more than half of drawn digits, and few by ReLU."""
+    x, y = draw_strokes(4_000, seed=1)
+    random = np.random.default_rng(0)
+    w, b = random.standard_normal((784, 300)) * 0.15, random.standard_normal(300)
+    a = np.tanh(x / 255 @ w + b)
+    v = np.linalg.solve(a.T @ a + np.eye(300), a.T @ (np.eye(10)[y] - 0.1))
+    tensors = {"a.weight": w.T, "a.bias": b, "b.weight": v.T, "b.bias": np.zeros(10)}
+    return {name: np.ascontiguousarray(tensor, "f4") for name, tensor in tensors.items()}
+
+
+def test_what_the_command_says_of_a_model_from_elsewhere(tmp_path: Path) -> None:
+    runner, source, target = CliRunner(), tmp_path / "m.pt", tmp_path / "m.safetensors"
+    source.write_bytes(hostile.checkpoint_of(tanh_reader()))
+    done = runner.invoke(app, ["convert", str(source), str(target)])
+    assert isinstance(done.exception, ModelFileError)
+    assert not target.exists()
+    done = runner.invoke(app, ["convert", str(source), str(target), "--activation", "tanh"])
+    assert done.exit_code == 0, done.exception
+    said = " ".join(done.output.split())
+    assert "taken from 'model_state_dict'" in said
+    found = re.search(
+        r"tanh, identity; reads (\d+) of 200 drawn digits \(by activation: relu (\d+), .*tanh (\d+),", said
+    )
+    assert found, said
+    right, relu, tanh = map(int, found.groups())
+    assert tanh == right > 100
+    assert relu < 70
+    assert load(target).network.activations == ("tanh", "identity")
+    source.write_bytes(hostile.pt_of(state_dict(a=(4, 4), b=(4, 4))))
+    done = runner.invoke(app, ["convert", str(source), str(target), "--activation", "tanh"])
+    said = " ".join(done.output.split())
+    assert "layers in the order a,b; others fit too" in said
+    assert "all outputs are finite" in said
+    done = runner.invoke(app, ["convert", str(source), str(target), "--activation", "tanh", "--order", "b,a"])
+    assert "others fit" not in done.output
+
+
+MEASURE = """
+import json, sys
+from fastnn import weights
+from fastnn.errors import ModelFileError
+def bytes_of(name):
+    return 1024 * int(next(line for line in open("/proc/self/status") if line.startswith(name)).split()[1])
+found = {}
+for path in sys.argv[1:]:
+    open("/proc/self/clear_refs", "w").write("5")  # the peak begins anew
+    begin, true = bytes_of("VmRSS"), 0
+    try:
+        true = sum(tensor.nbytes for tensor in weights.load(path, weights.Unsaid(("tanh",))).parameters)
+    except ModelFileError as error:
+        pass
+    found[path] = (bytes_of("VmHWM") - begin, true)
+print(json.dumps(found))
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="peaks are measured as Linux has them")
+def test_memory_follows_the_size_of_the_tensors(tmp_path: Path) -> None:
+    """At most three times their bytes, and 64 MB; for files that claim more than they hold, just the 64 MB."""
+    big = {"a": (1_500, 1_500), "b": (1_500, 1_000)}
+    (tmp_path / "m.pt").write_bytes(hostile.pt_of(state_dict(**big)))
+    stored = weights.load(tmp_path / "m.pt", weights.Unsaid(("tanh",)))
+    for name in ("safetensors", "npz"):
+        weights.save(replace(stored, metadata={"classes": list(map(str, range(1_000)))}), tmp_path / f"m.{name}", name)
+    np.savez_compressed(tmp_path / "z.npz", **weights.raw_of(stored).tensors)
+    (tmp_path / "bomb.npz").write_bytes(hostile.bomb(16, 1_000))
+    paths = sorted(map(str, tmp_path.iterdir()))
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", MEASURE, *paths], env=environment, capture_output=True, check=True)
+    found = json.loads(done.stdout)
+    assert {Path(path).name for path, (_, true) in found.items() if true} == {"m.pt", "m.safetensors", "m.npz", "z.npz"}
+    for path, (peak, true) in found.items():
+        assert peak < 3 * true + 2**26, (path, peak, true)
 
 
 def test_the_command_converts_and_names_what_it_cannot(tmp_path: Path) -> None:

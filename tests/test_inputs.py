@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import hostile
 import numpy as np
 import pytest
 from conftest import ROOT, make_dataset
@@ -214,6 +215,8 @@ def test_numpy_files_with_pictures_keep_their_shape(tmp_path: Path) -> None:
     [
         ("x_train.npy", b"", "not a sound .npy file"),
         ("x_train.npy", b"not numpy at all", "not a sound .npy file"),
+        ("x_train.npy", b"PK\3\4 and more", "not a sound .npy file"),
+        ("x_train.npy", hostile.npy_header("(203, 17")[:-1] + bytes(99), "not a sound .npy file"),
         ("x_train.npy", np.zeros((5, 3), "f4"), "5 examples but 203 labels"),
         ("x_train.npy", np.full((203, 17), np.nan, "f4"), "row 1 holds a value that is missing"),
         ("x_train.npy", np.zeros(203, "f4"), "one row an example"),

@@ -293,6 +293,9 @@ def test_archives_by_any_usual_names(tmp_path: Path) -> None:
         ({"x": np.full((2, 2), np.nan), "y": np.arange(2)}, "missing or infinite"),
         ({"x": np.array([{}, {}]), "y": np.arange(2)}, "does not fit"),
         ({"x": np.zeros((2, 2)), "y": np.zeros((2, 2))}, "expected one label"),
+        ({"x": np.zeros((2, 2)), "y": np.array([b"a", b"\xff"])}, "not texts of Unicode"),
+        ({"x": np.zeros((2, 2)), "y": np.array(["a", "\ud800"])}, "not texts of Unicode"),
+        ({"x": np.zeros((2, 2)), "y": np.array([97, 0x110000], "<u4").view("<U1")}, "not texts of Unicode"),
         (
             {"x_train": np.zeros((2, 2)), "y_train": np.arange(2), "x_test": np.zeros((2, 3)), "y_test": np.arange(2)},
             "(3,)",

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from fastnn.cli import display
+from fastnn.cli.converting import convert
 from fastnn.cli.display import note, print_json, say
 from fastnn.cli.drawing import draw
 from fastnn.cli.options import (
@@ -294,22 +295,7 @@ def show(
         note(f"warning: {warning}")
 
 
-@app.command()
-def convert(
-    source: Annotated[Path, typer.Argument(help="Model: safetensors, npz, JSON, or a state dict of PyTorch (.pt).")],
-    target: Annotated[Path, typer.Argument(help="File to write: .safetensors, .npz or .json.")],
-    to: Annotated[
-        str | None,
-        typer.Option("--to", help="safetensors, npz, json or pytorch (nn.Linear names); by the name otherwise."),
-    ] = None,
-) -> None:
-    """Write a model in another format, checked on the way; nothing in a file is ever run."""
-    from fastnn import weights as files
-
-    check_out(target, "convert")
-    stored = files.load(source)
-    files.save(stored, target, files.kind_of(target, to))
-    say(f"{printable(target)}: {'-'.join(map(str, stored.network.sizes))}, sha256 {stored.sha256}")
+app.command()(convert)
 
 
 @app.command("data")

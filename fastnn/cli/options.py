@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from fastnn.errors import RunError, UsageError, printable
+from fastnn.files import replaced_by
 from fastnn.settings import Settings, changed
 
 DATA_HELP = (
@@ -29,12 +30,21 @@ WeightsOption = Annotated[
 
 def check_out(path: Path, option: str = "--out") -> None:
     """A result that can't be written is better known before training than after."""
-    if path.is_dir():
-        raise UsageError(f"{option} {printable(path)}: this is a folder; name a file in it")
-    if not path.parent.is_dir():
-        raise UsageError(f"{option} {printable(path)}: there is no folder {printable(path.parent)}")
-    if not os.access(path.parent, os.W_OK):
-        raise RunError(f"{option} {printable(path)}: the folder {printable(path.parent)} can't be written")
+    shown = f"{option} {printable(path)}"
+    try:
+        target = replaced_by(path)
+    except OSError as error:
+        raise UsageError(f"{shown}: {error.strerror or error}") from error
+    if target is None:  # a FIFO or a device
+        if not os.access(path, os.W_OK):
+            raise RunError(f"{shown}: can't be written")
+        return
+    if target.is_dir():
+        raise UsageError(f"{shown}: this is a folder; name a file in it")
+    if not target.parent.is_dir():
+        raise UsageError(f"{shown}: there is no folder {printable(target.parent)}")
+    if not os.access(target.parent, os.W_OK):
+        raise RunError(f"{shown}: the folder {printable(target.parent)} can't be written")
 
 
 def with_settings(command: Callable[..., None]) -> Callable[..., None]:

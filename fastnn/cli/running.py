@@ -76,7 +76,7 @@ class Signals:
 
 def run_training(dataset: Dataset, settings: Settings, reporter: display.Reporter, outcome: Outcome) -> None:
     """Train, tell, save; stopped by a signal or divergence, save what was learned."""
-    from fastnn.checkpoint import Checkpoints, only_here, restore
+    from fastnn.checkpoint import Checkpoints, only_here
     from fastnn.training import Training
 
     with ExitStack() as stack:
@@ -84,16 +84,14 @@ def run_training(dataset: Dataset, settings: Settings, reporter: display.Reporte
         if outcome.checkpoint:
             stack.enter_context(only_here(outcome.checkpoint))
             checkpoints = Checkpoints(outcome.checkpoint, outcome.checkpoint_every, _warn)
-        found = checkpoints.latest() if checkpoints else None
-        if found and not outcome.resume:
+        if checkpoints and checkpoints.holds_a_run() and not outcome.resume:
             raise UsageError(
                 f"--checkpoint {printable(outcome.checkpoint)}: holds a run; go on with it by --resume, or name "
                 f"another folder"
             )
         run = Training(dataset, settings, on_progress=reporter.progress)
         stack.callback(run.close)
-        if found and checkpoints:
-            restore(run, found, checkpoints.warn)
+        if checkpoints and checkpoints.latest(run):
             if not outcome.quiet:
                 note(f"going on after {run.state.epoch} epochs and {run.state.step:,} steps")
         elif outcome.resume and not outcome.quiet:

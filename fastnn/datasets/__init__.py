@@ -63,14 +63,10 @@ def _load_auto() -> Dataset:
     try:
         found = find("mnist") is not None
         dataset = load_known(KNOWN["mnist"], _PATIENCE)
-        return _with_origin(dataset, f"found in {dataset.origin}" if found else f"downloaded to {dataset.origin}")
+        return replace(dataset, origin=f"{'found in' if found else 'downloaded to'} {dataset.origin}")
     except (RunError, DataError) as error:
         reason = "damaged" if isinstance(error, DataError) else "not found, and no network to download it"
-        return _with_origin(load_strokes(), f"digits drawn by program, because MNIST was {reason}")
-
-
-def _with_origin(dataset: Dataset, origin: str) -> Dataset:
-    return Dataset(dataset.name, dataset.train, dataset.test, dataset.classes, dataset.image_shape, origin)
+        return replace(load_strokes(), origin=f"digits drawn by program, because MNIST was {reason}")
 
 
 SOURCES = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from fastnn.datasets.base import PIXEL, Dataset, Split, checked_targets, is_spar
 from fastnn.datasets.labels import class_names, indices_of, label_type, plain_labels
 from fastnn.errors import DataError
 
+Arrays = tuple[Any, Any, Any]  # x, y, weights or None
 _SMALLEST_SIDE = 8  # of a picture, in pixels
 _DARK = 127  # some pixel of pictures is above this
 
@@ -40,18 +42,56 @@ def from_arrays(x: Any, y: Any, weights: Any = None, loss: str = "softmax", vali
     DataError
         When they are not as they should be: what, in which row.
     """
-    watched = None if validation is None else parts_of(validation, "validation")
-    if loss != "softmax":
-        train, kind = checked_targets(x, y, "arrays", weights), "index"
-        classes = tuple(str(c) for c in range(train.y.shape[1]))
-        held = watched and checked_targets(watched[0], watched[1], "validation", watched[2])
+    held = None if validation is None else parts_of(validation, "validation")
+    return from_parts("arrays", {"train": (x, y, weights), "validation": held}, loss != "softmax")
+
+
+def from_parts(
+    name: str, parts: Mapping[str, Arrays | None], numbers: bool, origin: str = "", shown: str = ""
+) -> Dataset:
+    """A data set out of the arrays of its parts.
+
+    Parameters
+    ----------
+    name : str
+    parts : mapping of str to (x, y, weights) or None
+        ``"train"``, and perhaps ``"test"`` and ``"validation"``.
+    numbers : bool
+        Whether labels are numbers to be predicted.
+    origin : str
+        See `Dataset`.
+    shown : str
+        Called so in messages; by default by its name.
+
+    Raises
+    ------
+    DataError
+        When they are not as they should be: what, in which row.
+    """
+    shown, given = shown or name, {part: arrays for part, arrays in parts.items() if arrays is not None}
+    sources = {part: shown if part == "train" else f"{shown}: {part} set" for part in given}
+    x, y, _ = given["train"]
+    if numbers:
+        kind = "index"
+        splits = {part: checked_targets(a[0], a[1], sources[part], a[2]) for part, a in given.items()}
+        classes = tuple(str(c) for c in range(splits["train"].y.shape[1]))
     else:
-        labels = plain_labels(y, "arrays")
-        classes, kind = class_names(labels, "arrays"), label_type(labels)
-        train = labelled(x, labels, weights, classes, kind, "arrays")
-        held = watched and labelled(*watched, classes, kind, "validation")
+        labels = plain_labels(y, shown)
+        classes, kind = class_names(labels, shown) if labels.size else (), label_type(labels)
+        splits = {part: labelled(arrays, classes, kind, sources[part]) for part, arrays in given.items()}
+    train = splits["train"]
     pictures = picture_shape(x, train)
-    return Dataset("arrays", train, None, classes, pictures, "arrays", held, _is_table(train, pictures), kind)
+    return Dataset(
+        name,
+        train,
+        splits.get("test"),
+        classes,
+        pictures,
+        origin or name,
+        splits.get("validation"),
+        _is_table(train, pictures, np.ndim(x) > 2),
+        kind,
+    )
 
 
 def parts_of(arrays: Any, source: str) -> tuple[Any, Any, Any]:
@@ -68,8 +108,9 @@ def parts_of(arrays: Any, source: str) -> tuple[Any, Any, Any]:
     return x, y, weights
 
 
-def labelled(x: Any, y: Any, weights: Any, classes: tuple[str, ...], label_type: str, source: str) -> Split:
+def labelled(arrays: Arrays, classes: tuple[str, ...], label_type: str, source: str) -> Split:
     """Arrays as a split, their labels (N,) as indices of `classes`."""
+    x, y, weights = arrays
     return Split(x, indices_of(y, classes, label_type, source), weights, None, source)
 
 
@@ -90,10 +131,14 @@ def _are_pixels(x: Any) -> bool:
     return value_scale(x) == PIXEL and value_range(x)[1] > _DARK
 
 
-def _is_table(split: Split, pictures: tuple[int, int] | None) -> bool:
+def _is_table(split: Split, pictures: tuple[int, int] | None, has_axes: bool) -> bool:
     """Whether features are of any size: no pixels, and not all within 0 to 1."""
     colours = math.isqrt(split.x.shape[1] // 3)
-    if pictures or (colours >= _SMALLEST_SIDE and 3 * colours**2 == split.x.shape[1] and _are_pixels(split.x)):
+    if (
+        pictures
+        or has_axes
+        or (colours >= _SMALLEST_SIDE and 3 * colours**2 == split.x.shape[1] and _are_pixels(split.x))
+    ):
         return False
     low, high = value_range(split.x)
     if low >= 0 and high <= 1:

@@ -14,7 +14,7 @@ from fastnn.datasets import cifar
 from fastnn.datasets.base import PIXEL, Dataset, checked_split
 from fastnn.datasets.download import download
 from fastnn.datasets.idx import read_idx
-from fastnn.errors import DataError, RunError, UsageError, printable
+from fastnn.errors import DataError, RunError, printable
 
 FILES = (
     "train-images-idx3-ubyte",
@@ -219,16 +219,3 @@ def _dataset(name: str, arrays: list, classes: tuple[str, ...], origin: str) -> 
         (int(train_x.shape[1]), int(train_x.shape[2])),
         origin,
     )
-
-
-def lookup(name: str) -> Known:
-    """The published data set of that name.
-
-    Raises
-    ------
-    UsageError
-        When there is none.
-    """
-    if name not in KNOWN:
-        raise UsageError(f"no data set is called {printable(name)!r}: expected one of {', '.join(KNOWN)}")
-    return KNOWN[name]

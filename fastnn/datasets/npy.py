@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from fastnn.datasets.base import Dataset, Split, checked_split
+from fastnn.datasets.arrays import from_parts
+from fastnn.datasets.base import Dataset
 from fastnn.errors import DataError, printable
 
 NAMES = ("x_train.npy", "y_train.npy", "x_test.npy", "y_test.npy")
@@ -37,24 +38,17 @@ def load_npy(folder: Path) -> Dataset:
     if missing:
         raise DataError(f"{shown}: no {', '.join(missing)}. A folder of NumPy files holds {', '.join(NAMES)}")
     x, y, *test = [_map(folder / name) for name in (*NAMES[:2], *tests)]
-    labels = [y, *test[1:]]
-    if not all(np.issubdtype(label.dtype, np.integer) for label in labels):
+    if not all(np.issubdtype(label.dtype, np.integer) for label in (y, *test[1:])):
         raise DataError(f"{shown}: labels of type {y.dtype}; expected whole numbers from 0")
-    highest = max((int(label.max(initial=0)) for label in labels), default=0)
-    if highest >= _MOST_CLASSES:
-        raise DataError(f"{shown}: label {highest}; expected 0 to {_MOST_CLASSES - 1:,}")
-    classes = tuple(str(c) for c in range(max(highest, 1) + 1))
-    train = checked_split(x, y, len(classes), f"{shown}: training set")
-    held: Split | None = checked_split(test[0], test[1], len(classes), f"{shown}: test set") if test else None
-    if held and train.x.shape[1] != held.x.shape[1]:
+    if test and x.shape[1:] != test[0].shape[1:]:
         raise DataError(f"{shown}: training examples of {x.shape[1:]} but test examples of {test[0].shape[1:]}")
-    image = (int(x.shape[1]), int(x.shape[2])) if x.ndim == 3 else None
-    return Dataset(folder.name, train, held, classes, image, str(folder))
+    parts = {"train": (x, y, None), "test": (test[0], test[1], None) if test else None}
+    return from_parts(folder.name, parts, False, str(folder), shown)
 
 
 def _map(path: Path) -> np.ndarray:
     try:
         # copy-on-write: kernels take writable arrays, and the file stays what it is
-        return np.load(path, mmap_mode="c")  # pickles are refused by default
-    except (OSError, ValueError, EOFError, SyntaxError, TypeError, OverflowError, MemoryError) as error:
+        return np.lib.format.open_memmap(path, mode="c")  # np.load would take a zip archive or a pickle for one too
+    except Exception as error:  # what the parser of headers says of damaged ones is of every kind
         raise DataError(f"{printable(path.name)}: not a sound .npy file ({printable(error)})") from error

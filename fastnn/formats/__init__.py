@@ -3,10 +3,22 @@
 What a reader returns is not yet a model: `fastnn.weights` has the one validator that every format passes.
 """
 
-from fastnn.formats import json_text, npz, pytorch, safetensors
-from fastnn.formats.base import MAX_FILE, Raw
+from fastnn.formats import json_text, linear, npz, pytorch, safetensors
+from fastnn.formats.base import ALL_SAID, MAX_FILE, Raw, Unsaid
 
-__all__ = ["FORMATS", "MAX_FILE", "Raw", "json_text", "npz", "pytorch", "reader_for", "safetensors"]
+__all__ = [
+    "ALL_SAID",
+    "FORMATS",
+    "MAX_FILE",
+    "Raw",
+    "Unsaid",
+    "json_text",
+    "linear",
+    "npz",
+    "pytorch",
+    "reader_for",
+    "safetensors",
+]
 
 # what each is called: how to read it, how to write it, and the end of its files' names
 FORMATS = {

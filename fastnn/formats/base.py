@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from fastnn.errors import ModelFileError, printable
-from fastnn.network import MAX_PARAMETERS, MAX_UNITS
+from fastnn.errors import ModelFileError, UsageError, printable
+from fastnn.network import ACTIVATIONS, MAX_PARAMETERS, MAX_UNITS
 
 MAX_TENSORS = 256
 MAX_METADATA = 2**16
@@ -34,11 +33,49 @@ class Raw:
         The metadata of a file of ours; None for tensors from elsewhere.
     sha256 : str, optional
         Of the tensors, where the file says so.
+    activations : list, optional
+        Of each layer, where a file without a description says them.
+    notes : tuple of str
+        What was chosen where a file could be read in several ways, for people.
     """
 
     tensors: dict[str, np.ndarray]
     description: dict[str, Any] | None = None
     sha256: str | None = None
+    activations: list[Any] | None = None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Unsaid:
+    """What a file from elsewhere may leave unsaid, as far as the caller knows it.
+
+    Attributes
+    ----------
+    activation : tuple of str
+        Of all hidden layers, or of each.
+    order : tuple of str
+        Names of the layers, in the order they run.
+
+    Raises
+    ------
+    UsageError
+        For an activation that there is not.
+    """
+
+    activation: tuple[str, ...] = ()
+    order: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in self.activation:
+            if name not in ACTIVATIONS:
+                raise UsageError(
+                    f"activation {printable(name, 40)!r}: expected one of {', '.join(ACTIVATIONS)} for all hidden "
+                    f"layers, or one each"
+                )
+
+
+ALL_SAID = Unsaid()
 
 
 def strict_json(text: str) -> dict[str, Any]:
@@ -100,40 +137,3 @@ def check_metadata_size(characters: int, shown: str) -> None:
     """A description is no place to hide things in."""
     if characters > MAX_METADATA:
         raise ModelFileError(f"{shown}: more than {MAX_METADATA:,} characters of metadata")
-
-
-_LINEAR = re.compile(r"(?:(.+)\.)?(weight|bias)")
-
-
-def is_linear_naming(names: Iterable[str]) -> bool:
-    """Whether these are the names that PyTorch gives the layers of a model: any prefix, weight or bias."""
-    names = list(names)
-    ours = [name for name in names if name.startswith("layers.") or name in SCALING]
-    return not ours and len(names) >= 2 and all(_LINEAR.fullmatch(name) for name in names)
-
-
-def linear_order(shapes: Mapping[str, tuple[int, ...] | list[int]], shown: str) -> dict[str, str]:
-    """Our name of each tensor of a chain of ``nn.Linear``, whose weights are (outputs, inputs).
-
-    The order is that of the file, or of the numbers in the names, whichever makes the shapes chain.
-    """
-    prefixes = list(dict.fromkeys(name.rpartition(".")[0] for name in shapes))
-    for prefix in prefixes:
-        for kind in ("weight", "bias"):
-            if f"{prefix}.{kind}".lstrip(".") not in shapes:
-                raise ModelFileError(
-                    f"{shown}: {printable(prefix, 60)} has no {kind}; expected nn.Linear layers with both"
-                )
-    natural = sorted(prefixes, key=lambda text: [int(t) if t.isdigit() else t for t in re.split(r"(\d+)", text)])
-    for order in (prefixes, natural):
-        weights = [shapes[f"{prefix}.weight".lstrip(".")] for prefix in order]
-        if all(len(w) == 2 for w in weights) and all(
-            a[0] == b[1] for a, b in zip(weights[:-1], weights[1:], strict=True)
-        ):
-            return {
-                f"{prefix}.{kind}".lstrip("."): f"layers.{i}.{kind}"
-                for i, prefix in enumerate(order)
-                for kind in ("weight", "bias")
-            }
-    listed = ", ".join(f"{printable(p, 30)} {list(shapes[f'{p}.weight'.lstrip('.')])}" for p in prefixes[:5])
-    raise ModelFileError(f"{shown}: its layers do not chain: {listed}. Only a chain of nn.Linear layers can be read")

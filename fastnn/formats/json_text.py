@@ -11,6 +11,7 @@ from fastnn.errors import ModelFileError, printable
 from fastnn.formats.base import SCALING, Raw, check_names, check_shapes, strict_json
 
 MAX_JSON = 2**28
+_MOST_LISTS = 2**20  # an empty one takes 3 bytes in the file and 64 in memory; a number at most 8 times its text
 _DTYPES = ("float32", "float64")
 
 
@@ -19,7 +20,10 @@ def to_bytes(raw: Raw) -> bytes:
     described = dict(raw.description or {})
     sizes, activations = described.pop("layers"), described.pop("activations")
     dtype = raw.tensors["layers.0.weight"].dtype
-    lines = [f" {json.dumps(key)}: {json.dumps(value, allow_nan=False)}," for key, value in described.items()]
+    lines = [
+        f" {json.dumps(key)}: {json.dumps(value, allow_nan=False, sort_keys=True)},"
+        for key, value in sorted(described.items())
+    ]
     lines.append(f' "dtype": "{dtype.name}",\n "sha256": {json.dumps(raw.sha256)},')
     for name in SCALING:
         if name in raw.tensors:
@@ -45,7 +49,10 @@ def read(file: IO[bytes], size: int, shown: str) -> Raw:
     """Strict JSON, layers of lists of numbers."""
     if size > MAX_JSON:
         raise ModelFileError(f"{shown}: {size:,} bytes of JSON; at most {MAX_JSON:,}")
-    found = strict_json(file.read(MAX_JSON + 1).decode("utf-8"))
+    content = file.read(MAX_JSON + 1)
+    if content.count(b"[") + content.count(b"{") > _MOST_LISTS:
+        raise ModelFileError(f"{shown}: more than {_MOST_LISTS:,} lists; take safetensors for a model of this size")
+    found = strict_json(content.decode("utf-8"))
     dtype, layers, sha256 = found.pop("dtype", "float32"), found.pop("layers", None), found.pop("sha256", None)
     if dtype not in _DTYPES:
         raise ModelFileError(f"{shown}: dtype {printable(dtype, 40)}; expected float32 or float64")
@@ -61,9 +68,11 @@ def read(file: IO[bytes], size: int, shown: str) -> Raw:
     shapes = {name: _shape(name, value, shown) for name, value in lists.items()}
     check_shapes(shapes, shown)
     tensors = {name: np.array(value, "f8" if name in SCALING else dtype) for name, value in lists.items()}
+    activations = [layer.get("activation") for layer in layers]
     if "format_version" not in found:
-        return Raw(tensors)
-    found["activations"] = [layer.get("activation") for layer in layers]
+        said = any(name is not None for name in activations)
+        return Raw(tensors, activations=[*activations[:-1], activations[-1] or "identity"] if said else None)
+    found["activations"] = activations
     found["layers"] = [shapes["layers.0.weight"][0], *(shapes[f"layers.{i}.weight"][1] for i in range(len(layers)))]
     return Raw(tensors, found, sha256 if isinstance(sha256, str) else None)
 

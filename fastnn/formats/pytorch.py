@@ -1,28 +1,32 @@
 """PyTorch's state dicts, read without unpickling: a machine of our own that knows a score of instructions.
 
 `torch.save` writes a zip archive: ``data.pkl``, a program that builds a dictionary, and the numbers of each tensor as
-bytes. Python's unpickler would run whatever such a program names; this one knows four names, builds plain tuples, and
-refuses everything else.
+bytes. Python's unpickler would run whatever such a program names; this one knows three names and those of storages,
+builds plain tuples, and refuses everything else.
 """
 
 from __future__ import annotations
 
 import math
 import pickletools
+import re
+import zipfile
 from typing import IO, Any, NamedTuple
 
 import numpy as np
 
-from fastnn.archives import taken_out
+from fastnn.archives import take_into, taken_out
 from fastnn.errors import ModelFileError, printable
-from fastnn.formats.base import MAX_FILE, MAX_TENSORS, Raw, check_shapes, is_linear_naming, linear_order
+from fastnn.formats.base import MAX_FILE, MAX_TENSORS, Raw, check_shapes
+from fastnn.formats.linear import is_linear_naming
 from fastnn.formats.npz import opened_model
 from fastnn.formats.safetensors import to_linear_bytes
 
 _MOST_PROGRAM = 2**20
 _MOST_PLACES = 10_000  # of the machine's memory: nine bytes can ask for a place number of 2^31
 _STORAGES: dict[str, np.dtype[Any]] = {"torch FloatStorage": np.dtype("<f4"), "torch DoubleStorage": np.dtype("<f8")}
-_NAMES = ("collections OrderedDict", "torch._utils _rebuild_tensor_v2", "torch._utils _rebuild_parameter", *_STORAGES)
+_ANY_STORAGE = re.compile(r"torch [A-Z][A-Za-z0-9]{1,30}Storage")  # an optimizer's and a generator's may be of any kind
+_NAMES = ("collections OrderedDict", "torch._utils _rebuild_tensor_v2", "torch._utils _rebuild_parameter")
 _CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, "EMPTY_TUPLE": ()}
 
 
@@ -33,9 +37,9 @@ class Name(NamedTuple):
 
 
 class Storage(NamedTuple):
-    """Where a tensor's numbers lie."""
+    """Where a tensor's numbers lie, and of what kind they are: a name such as ``torch FloatStorage``."""
 
-    dtype: np.dtype[Any]
+    kind: str
     key: str
     size: int
 
@@ -59,7 +63,7 @@ def to_bytes(raw: Raw) -> bytes:
 
 
 def read(file: IO[bytes], size: int, shown: str) -> Raw:
-    """The tensors of a state dict that is a chain of ``nn.Linear``."""
+    """The tensors of a state dict, or of the one in a checkpoint, by their own names."""
     with opened_model(file) as archive:
         names = archive.namelist()
         program = [name for name in names if name.rpartition("/")[2] == "data.pkl"]
@@ -68,42 +72,71 @@ def read(file: IO[bytes], size: int, shown: str) -> Raw:
         folder = program[0].removesuffix("data.pkl")
         if f"{folder}byteorder" in names and taken_out(archive, f"{folder}byteorder", 16) != b"little":
             raise ModelFileError(f"{shown}: its numbers are big-endian; save it on a little-endian machine")
-        found = run(taken_out(archive, program[0], _MOST_PROGRAM), shown)
-        if not isinstance(found, dict) or not all(isinstance(v, Tensor) for v in found.values()):
-            raise ModelFileError(f"{shown}: not a state dict; save model.state_dict(), not the model")
-        if not 2 <= len(found) <= MAX_TENSORS or not is_linear_naming(map(str, found)):
-            listed = ", ".join(printable(name, 30) for name in list(found)[:5])
+        tensors, notes = _state_dict(run(taken_out(archive, program[0], _MOST_PROGRAM), shown), shown)
+        if not 2 <= len(tensors) <= MAX_TENSORS or not is_linear_naming(tensors):
+            listed = ", ".join(printable(name, 30) for name in list(tensors)[:5])
             raise ModelFileError(f"{shown}: tensors {listed or 'none'}; expected weight and bias of nn.Linear layers")
-        check_shapes({name: tensor.shape for name, tensor in found.items()}, shown)
-        ours = linear_order({name: tensor.shape for name, tensor in found.items()}, shown)
-        tensors = {}
-        for theirs, tensor in found.items():
-            key = f"{folder}data/{tensor.storage.key}"
-            if key not in names:
-                raise ModelFileError(f"{shown}: {printable(theirs, 60)}: its numbers are not in the archive")
-            values = _cut(tensor, taken_out(archive, key, MAX_FILE), theirs, shown)
-            tensors[ours[theirs]] = values.T if values.ndim == 2 else values
-    return Raw(tensors)
+        check_shapes({name: tensor.shape for name, tensor in tensors.items()}, shown)
+        return Raw(_taken(archive, f"{folder}data/", tensors, shown), notes=notes)
 
 
-def _cut(tensor: Tensor, content: bytes, name: str, shown: str) -> np.ndarray:
-    """A tensor out of the bytes of its storage; nothing outside of them is ever looked at."""
-    storage = tensor.storage
-    if len(content) != storage.size * storage.dtype.itemsize:
+def _state_dict(found: Any, shown: str) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+    """The tensors of a model; where a checkpoint holds more than them, those of its only chain of layers."""
+    if _holds_tensors(found):
+        return found, ()
+    nested = found.items() if isinstance(found, dict) else ()
+    chains = {str(name): inner for name, inner in nested if _holds_tensors(inner) and is_linear_naming(inner)}
+    if len(chains) > 1:
+        raise ModelFileError(f"{shown}: holds several models, {printable(', '.join(chains))}; save the one alone")
+    if not chains:
         raise ModelFileError(
-            f"{shown}: {printable(name, 60)}: a storage of {storage.size:,} numbers in {len(content):,} bytes"
+            f"{shown}: no state dict of nn.Linear layers in it; save model.state_dict(), not the model"
         )
+    name, inner = next(iter(chains.items()))
+    return inner, (f"taken from {printable(name, 60)!r} of the checkpoint",)
+
+
+def _holds_tensors(found: Any) -> bool:
+    return isinstance(found, dict) and all(isinstance(k, str) and isinstance(v, Tensor) for k, v in found.items())
+
+
+def _taken(archive: zipfile.ZipFile, folder: str, tensors: dict[str, Tensor], shown: str) -> dict[str, np.ndarray]:
+    """Numbers for the tensors: each storage is read once, when it is known that no number is asked for twice."""
+    storages: dict[str, np.ndarray] = {}
+    for name, tensor in tensors.items():
+        key = f"{folder}{tensor.storage.key}"
+        storages[key] = _checked_storage(archive, key, tensor, f"{shown}: {printable(name, 60)}")
+    if sum(math.prod(tensor.shape) for tensor in tensors.values()) > sum(flat.size for flat in storages.values()):
+        raise ModelFileError(f"{shown}: tensors that share their numbers; save a clone of each")
+    for key, flat in storages.items():
+        take_into(archive, key, flat)
+    return {name: _cut(tensor, storages[f"{folder}{tensor.storage.key}"]) for name, tensor in tensors.items()}
+
+
+def _checked_storage(archive: zipfile.ZipFile, key: str, tensor: Tensor, shown: str) -> np.ndarray:
+    """Room for a storage that the tensor fits into; the archive holds as many bytes."""
+    storage = tensor.storage
+    if storage.kind not in _STORAGES:
+        raise ModelFileError(f"{shown} is of {storage.kind}; only float32 and float64 are read. Save model.float()")
+    if key not in archive.NameToInfo:
+        raise ModelFileError(f"{shown}: its numbers are not in the archive")
+    size, dtype = archive.getinfo(key).file_size, _STORAGES[storage.kind]
+    if size != storage.size * dtype.itemsize:
+        raise ModelFileError(f"{shown}: a storage of {storage.size:,} numbers in {size:,} bytes")
     contiguous = tuple(math.prod(tensor.shape[i + 1 :]) for i in range(len(tensor.shape)))
     if tensor.strides != contiguous:
-        raise ModelFileError(f"{shown}: {printable(name, 60)} does not lie in one piece; save tensor.contiguous()")
+        raise ModelFileError(f"{shown} does not lie in one piece; save tensor.contiguous()")
     if tensor.offset < 0 or tensor.offset + math.prod(tensor.shape) > storage.size:
-        raise ModelFileError(f"{shown}: {printable(name, 60)} reaches outside its storage")
-    flat = np.frombuffer(content, storage.dtype, math.prod(tensor.shape), tensor.offset * storage.dtype.itemsize)
-    return flat.reshape(tensor.shape)
+        raise ModelFileError(f"{shown} reaches outside its storage")
+    return np.empty(storage.size, dtype)
+
+
+def _cut(tensor: Tensor, flat: np.ndarray) -> np.ndarray:
+    return flat[tensor.offset : tensor.offset + math.prod(tensor.shape)].reshape(tensor.shape)
 
 
 def run(program: bytes, shown: str) -> Any:
-    """What the program builds: dictionaries, tuples, texts, numbers and `Tensor`.
+    """What the program builds: dictionaries, lists, tuples, texts, numbers and `Tensor`.
 
     Raises
     ------
@@ -123,10 +156,17 @@ def run(program: bytes, shown: str) -> Any:
             return stack[0]
         if name in _CONSTANTS:
             stack.append(_CONSTANTS[name])
-        elif name in ("BININT", "BININT1", "BININT2", "LONG1", "BINUNICODE", "SHORT_BINUNICODE"):
+        elif name in ("BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT", "BINUNICODE", "SHORT_BINUNICODE"):
             stack.append(argument)
         elif name == "EMPTY_DICT":
             stack.append({})
+        elif name == "EMPTY_LIST":
+            stack.append([])
+        elif name in ("APPEND", "APPENDS"):
+            items = [stack.pop()] if name == "APPEND" else _since_mark(stack)
+            if not isinstance(stack[-1], list):
+                raise ModelFileError(f"{shown}: a program that appends to something else than a list")
+            stack[-1].extend(items)
         elif name == "MARK":
             stack.append(_Mark)
         elif name == "GLOBAL":
@@ -167,22 +207,22 @@ def run(program: bytes, shown: str) -> Any:
 
 
 def _since_mark(stack: list[Any]) -> list[Any]:
-    at = len(stack) - 1 - stack[::-1].index(_Mark)
-    found = stack[at + 1 :]
-    del stack[at:]
-    return found
+    found = []
+    while (top := stack.pop()) is not _Mark:  # from the top: what lies below may be long
+        found.append(top)
+    return found[::-1]
 
 
 def _fill(stack: list[Any], pairs: list[Any], shown: str) -> None:
-    if not isinstance(stack[-1], dict) or len(pairs) % 2 or not all(isinstance(key, str) for key in pairs[::2]):
+    named = all(isinstance(key, str | int) for key in pairs[::2])  # an optimizer counts its parameters
+    if not isinstance(stack[-1], dict) or len(pairs) % 2 or not named:
         raise ModelFileError(f"{shown}: a program that fills something else than a dictionary of names")
     stack[-1].update(zip(pairs[::2], pairs[1::2], strict=True))
 
 
 def _named(name: str, shown: str) -> Name:
-    if name not in _NAMES:
-        kind = "float16, bfloat16 and whole numbers are not read" if "Storage" in name else "nothing of it was run"
-        raise ModelFileError(f"{shown}: a program that names {printable(name, 80)}: refused, {kind}")
+    if name not in _NAMES and not _ANY_STORAGE.fullmatch(name):
+        raise ModelFileError(f"{shown}: a program that names {printable(name, 80)}: refused, nothing of it was run")
     return Name(name)
 
 
@@ -193,12 +233,12 @@ def _storage(found: Any, shown: str) -> Storage:
         and len(found) == 5
         and found[0] == "storage"
         and isinstance(found[1], Name)
-        and found[1].name in _STORAGES
+        and _ANY_STORAGE.fullmatch(found[1].name)
         and isinstance(found[2], str)
         and type(found[4]) is int
         and 0 <= found[4] <= MAX_FILE
     ):
-        return Storage(_STORAGES[found[1].name], found[2], found[4])
+        return Storage(found[1].name, found[2], found[4])
     raise ModelFileError(f"{shown}: a storage that is none")
 
 
@@ -214,6 +254,5 @@ def _built(function: Any, arguments: Any, shown: str) -> Any:
             numbers = [offset, *shape, *strides] if isinstance(shape, tuple) and isinstance(strides, tuple) else [None]
             if isinstance(storage, Storage) and all(type(n) is int for n in numbers):
                 return Tensor(storage, offset, shape, strides)
-    raise ModelFileError(
-        f"{shown}: a program that calls {printable(function, 80)} in an odd way; nothing of it was run"
-    )
+    called = function.name if isinstance(function, Name) else "something"  # tuples of tuples could be endless texts
+    raise ModelFileError(f"{shown}: a program that calls {called} in an odd way; nothing of it was run")

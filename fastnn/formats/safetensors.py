@@ -12,14 +12,14 @@ import numpy as np
 from fastnn.errors import ModelFileError, printable
 from fastnn.formats.base import (
     DTYPES,
+    MAX_TENSORS,
     Raw,
     check_metadata_size,
     check_names,
     check_shapes,
-    is_linear_naming,
-    linear_order,
     strict_json,
 )
+from fastnn.formats.linear import is_linear_naming
 
 MAX_HEADER = 2**20
 _KEY = "fastnn"
@@ -41,12 +41,35 @@ def to_linear_bytes(raw: Raw) -> bytes:
 
 
 def _file(tensors: dict[str, np.ndarray], raw: Raw, more: dict[str, str] | None = None) -> bytes:
-    from safetensors.numpy import save
-
-    metadata = {**(more or {}), _KEY: json.dumps(raw.description, allow_nan=False)}
+    metadata = {**(more or {}), _KEY: json.dumps(raw.description, allow_nan=False, sort_keys=True)}
     if raw.sha256:
         metadata["sha256"] = raw.sha256
-    return save({name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}, metadata)
+    return packed(tensors, metadata)
+
+
+def packed(tensors: dict[str, np.ndarray], metadata: dict[str, str]) -> bytes:
+    """A safetensors file: eight bytes of length, a header of JSON, the tensors.
+
+    The library of that name writes metadata in an order that differs from process to process. Here the same model
+    is the same bytes. Wide numbers come first, and the header is filled up to eight bytes, so that all are aligned.
+
+    Parameters
+    ----------
+    tensors : dict of str to ndarray
+        float32 or float64.
+    metadata : dict of str to str
+    """
+    header: dict[str, Any] = {"__metadata__": dict(sorted(metadata.items()))}
+    kinds, at, parts = {dtype: name for name, dtype in DTYPES.items()}, 0, []
+    for name, tensor in sorted(tensors.items(), key=lambda item: -item[1].dtype.itemsize):
+        little = np.ascontiguousarray(tensor, tensor.dtype.newbyteorder("<"))
+        offsets = [at, at + little.nbytes]
+        header[name] = {"dtype": kinds[little.dtype], "shape": list(little.shape), "data_offsets": offsets}
+        parts.append(little.tobytes())
+        at = offsets[1]
+    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return b"".join([struct.pack("<Q", len(text)), text, *parts])
 
 
 def read(file: IO[bytes], size: int, shown: str) -> Raw:
@@ -65,19 +88,13 @@ def read(file: IO[bytes], size: int, shown: str) -> Raw:
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
         raise ModelFileError(f"{shown}: its metadata is not a table of texts")
     check_metadata_size(sum(len(key) + len(value) for key, value in metadata.items()), shown)
-    linear = is_linear_naming(header)
-    if not linear:
+    if not is_linear_naming(header) or len(header) > MAX_TENSORS:
         check_names(header, shown)
     _check_entries(header, size - 8 - length, shown)
     content = file.read(size - 8 - length + 1)
     if len(content) != size - 8 - length:
         raise ModelFileError(f"{shown}: changed while it was read")
     tensors = {name: _tensor(entry, content) for name, entry in header.items()}
-    if linear:
-        names = linear_order({name: entry["shape"] for name, entry in header.items()}, shown)
-        tensors = {
-            ours: tensors[theirs].T if tensors[theirs].ndim == 2 else tensors[theirs] for theirs, ours in names.items()
-        }
     description = strict_json(metadata[_KEY]) if _KEY in metadata else None
     return Raw(tensors, description, metadata.get("sha256"))
 

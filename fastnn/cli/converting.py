@@ -1,0 +1,93 @@
+"""`fastnn convert`: a model in another format, and what can be said of one from elsewhere."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from fastnn.cli.display import note, say
+from fastnn.cli.options import check_out
+from fastnn.errors import printable
+
+if TYPE_CHECKING:
+    from fastnn.weights import Stored
+
+_DIGITS = tuple("0123456789")
+_DRAWN = 200
+
+
+def convert(
+    source: Annotated[Path, typer.Argument(help="Model: safetensors, npz, JSON, or a state dict of PyTorch (.pt).")],
+    target: Annotated[Path, typer.Argument(help="File to write: .safetensors, .npz or .json.")],
+    to: Annotated[
+        str | None,
+        typer.Option("--to", help="safetensors, npz, json or pytorch (nn.Linear names); by the name otherwise."),
+    ] = None,
+    activation: Annotated[
+        str | None,
+        typer.Option(
+            "--activation",
+            help="Of the hidden layers, for a file that does not say: relu, leaky-relu, gelu, tanh, logistic or "
+            "identity; one for all, or one each: tanh,relu.",
+        ),
+    ] = None,
+    order: Annotated[
+        str | None,
+        typer.Option("--order", help="Names of the layers in the order they run, where several fit: fc1,fc2,fc3."),
+    ] = None,
+) -> None:
+    """Write a model in another format, checked and tried on the way; nothing in a file is ever run."""
+    from fastnn import weights as files
+    from fastnn.formats import Unsaid
+
+    check_out(target, "convert")
+    kind = files.kind_of(target, to)
+    stored = files.load(source, Unsaid(_listed(activation), _listed(order)))
+    files.save(stored, target, kind)
+    for text in stored.notes:
+        note(f"{printable(source)}: {text}")
+    say(f"{printable(target)}: {'-'.join(map(str, stored.network.sizes))}, sha256 {stored.sha256}")
+    say(f"activations: {', '.join(stored.network.activations)}; {_tried(stored, bool(activation))}")
+
+
+def _listed(text: str | None) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",")) if text else ()
+
+
+def _tried(stored: Stored, compare: bool) -> str:
+    """What the model answers on something: a wrong activation or scale shows in what it reads.
+
+    Beside it, where `compare`, what it would read with each activation in all hidden layers: which one a file from
+    elsewhere was trained with, only its owner knows.
+    """
+    import numpy as np
+
+    from fastnn.model import Model
+    from fastnn.network import ACTIVATIONS, Network
+
+    network = stored.network
+    model = Model(network, stored.parameters, stored.metadata, stored.scaling)
+    with np.errstate(all="ignore"):
+        z = model.logits(np.random.default_rng(0).random((16, network.sizes[0]), np.float32), engine="numpy")
+    if not np.isfinite(z).all():
+        return "WARNING: some outputs are not finite for inputs from 0 to 1"
+    if network.sizes[0] != 784 or model.classes != _DIGITS or model.loss != "softmax":
+        return "all outputs are finite"
+    from fastnn.datasets import Split, draw
+    from fastnn.datasets.base import PIXEL
+
+    digits = Split(*draw(_DRAWN), scale=PIXEL)
+
+    def right(model: Model) -> int:
+        return round((model.evaluate(digits, engine="numpy").accuracy or 0) * _DRAWN)
+
+    found = f"reads {right(model)} of {_DRAWN} drawn digits"
+    if not compare:
+        return found
+    each = {
+        name: right(replace(model, network=Network.mlp(784, network.sizes[1:-1], 10, name))) for name in ACTIVATIONS
+    }
+    return f"{found} (by activation: {', '.join(f'{name} {count}' for name, count in each.items())})"
