@@ -97,8 +97,8 @@ def _numpy_logits(network: Network, parameters: Sequence[np.ndarray], x: Any, sc
 def _kernel_logits(
     network: Network, parameters: Sequence[np.ndarray], x: Any, threads: int | None, scaling: Scaling | None
 ) -> np.ndarray:
-    from fastnn.kernels.host import available_threads
     from fastnn.kernels.workers import Workers
+    from fastnn.machine import available_threads
 
     with Workers(threads or available_threads()) as workers:
         return Forward(network, workers, scaling).logits(parameters, x)

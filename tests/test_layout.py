@@ -13,8 +13,9 @@ PACKAGE = ROOT / "fastnn"
 # files → arrays → network → kernels → training → the front doors: a module imports only from its list
 MAY_IMPORT = {
     "errors": set(),
+    "machine": set(),
     "files": {"errors"},
-    "datasets": {"archives", "errors", "files", "images", "kernels"},  # kernels: only strokes, which draws
+    "datasets": {"archives", "errors", "files", "images", "kernels", "machine"},  # kernels: only strokes, which draws
     "images": {"errors"},
     "network": {"errors"},
     "optimizers": set(),
@@ -25,15 +26,15 @@ MAY_IMPORT = {
     "archives": {"errors"},
     "formats": {"archives", "errors", "network"},
     "weights": {"errors", "files", "formats", "network"},
-    "kernels": {"errors"},
+    "kernels": {"errors", "machine"},
     "reference": set(),
-    "inference": {"datasets", "errors", "kernels", "network", "reference"},
+    "inference": {"datasets", "errors", "kernels", "machine", "network", "reference"},
     "calibration": {"inference"},
     "model": {"calibration", "errors", "datasets", "images", "inference", "network", "reference", "weights"},
     "feeding": {"datasets", "errors", "inference", "kernels", "settings"},
     "training": {
-        *("calibration", "datasets", "errors", "feeding", "inference", "kernels", "model", "network", "optimizers"),
-        *("schedules", "settings", "stopping"),
+        *("calibration", "datasets", "errors", "feeding", "inference", "kernels", "machine", "model", "network"),
+        *("optimizers", "schedules", "settings", "stopping"),
     },
     "checkpoint": {"errors", "files", "kernels", "settings", "stopping", "training"},
     "gradcheck": {"errors", "inference", "kernels", "network", "reference", "settings"},
@@ -44,8 +45,8 @@ MAY_IMPORT = {
         *("datasets", "errors", "images", "inference", "model", "network", "optimizers", "reference", "settings"),
         "training",
     },
-    "bench": {"datasets", "errors", "kernels", "network", "reference", "settings", "training"},
-    "doctor": {"kernels"},
+    "bench": {"datasets", "errors", "kernels", "machine", "network", "reference", "settings", "training"},
+    "doctor": {"kernels", "machine"},
     "warmup": {"datasets", "errors", "kernels", "settings", "training"},
     "cli": {
         *(
@@ -61,7 +62,7 @@ MAY_IMPORT = {
             "gradcheck",
             "images",
         ),
-        *("kernels", "model", "plots", "reports", "settings", "training", "warmup", "web", "weights"),
+        *("kernels", "machine", "model", "plots", "reports", "settings", "training", "warmup", "web", "weights"),
     },
     "__main__": {"cli"},
     "__init__": set(),

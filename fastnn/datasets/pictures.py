@@ -12,7 +12,7 @@ import numpy as np
 from fastnn.datasets.base import Dataset, Split, checked_split
 from fastnn.datasets.tables import Tell, natural
 from fastnn.errors import DataError, ImageError, printable
-from fastnn.kernels.host import available_threads
+from fastnn.machine import available_threads
 
 _PARTS = (("train", "test"), ("training", "testing"), ("train", "val"), ("train", "valid"))
 _MOST_PICTURES = 2_000_000
