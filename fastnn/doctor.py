@@ -7,6 +7,7 @@ import platform
 import sys
 
 from fastnn import __version__
+from fastnn.distribution import newer_than_tested
 
 PACKAGES = ("numpy", "numba", "llvmlite", "pillow", "typer", "safetensors", "platformdirs")
 EXTRAS = {"dev": ("pytest", "pytest-benchmark", "ruff", "mypy", "hypothesis")}
@@ -48,6 +49,7 @@ def facts() -> dict[str, dict[str, str]]:
             "fastnn": __version__,
             "Python": f"{sys.version.split()[0]} ({platform.python_implementation()})",
             **{name: _version(name) for name in PACKAGES},
+            "numba": newer_than_tested(_version("numba")) or _version("numba"),
         },
         "extras": {extra: ", ".join(f"{name} {_version(name)}" for name in names) for extra, names in EXTRAS.items()},
     }

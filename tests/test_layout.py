@@ -14,6 +14,7 @@ PACKAGE = ROOT / "fastnn"
 MAY_IMPORT = {
     "errors": set(),
     "machine": set(),
+    "distribution": set(),
     "files": {"errors"},
     "datasets": {"archives", "errors", "files", "images", "kernels", "machine"},  # kernels: only strokes, which draws
     "images": {"errors"},
@@ -39,14 +40,14 @@ MAY_IMPORT = {
     "checkpoint": {"errors", "files", "kernels", "settings", "stopping", "training"},
     "gradcheck": {"errors", "inference", "kernels", "network", "reference", "settings"},
     "answers": {"datasets", "errors", "inference", "model"},
-    "plots": {"calibration", "errors"},
+    "plots": {"calibration", "distribution", "errors"},
     "reports": {"answers", "model", "plots"},
     "web": {
-        *("datasets", "errors", "images", "inference", "model", "network", "optimizers", "reference", "settings"),
-        "training",
+        *("datasets", "distribution", "errors", "images", "inference", "model", "network", "optimizers", "reference"),
+        *("settings", "training"),
     },
     "bench": {"datasets", "errors", "kernels", "machine", "network", "reference", "settings", "training"},
-    "doctor": {"kernels", "machine"},
+    "doctor": {"distribution", "kernels", "machine"},
     "warmup": {"datasets", "errors", "kernels", "settings", "training"},
     "cli": {
         *(
