@@ -9,9 +9,9 @@ from fastnn import reference
 from fastnn.bench import again, numpy_epoch, random_dataset
 from fastnn.datasets import Dataset, load
 from fastnn.datasets.named import find
-from fastnn.kernels.host import available_threads
 from fastnn.kernels.measure import barriers
 from fastnn.kernels.workers import Workers, sync_area
+from fastnn.machine import available_threads
 from fastnn.network import Network
 from fastnn.training import Settings, Training, shuffled, step_flops
 

@@ -10,8 +10,8 @@ from fastnn.bench import again, random_dataset
 from fastnn.datasets import Dataset, load
 from fastnn.datasets.named import find
 from fastnn.feeding import Feed, changed
-from fastnn.kernels.host import available_threads
 from fastnn.kernels.workers import Workers
+from fastnn.machine import available_threads
 from fastnn.network import ACTIVATIONS
 from fastnn.optimizers import OPTIMIZERS
 from fastnn.settings import Settings

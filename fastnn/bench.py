@@ -180,7 +180,7 @@ def phases(hidden: tuple[int, ...], batch: int, threads: int | None = None, epoc
 
 def table(threads: int | None = None) -> Iterator[Row]:
     """The lines of `fastnn bench`: products on one core, then epochs on `threads`, each beside NumPy."""
-    from fastnn.kernels.host import available_threads
+    from fastnn.machine import available_threads
     from fastnn.training import step_flops
 
     cores = threads or available_threads()

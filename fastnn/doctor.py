@@ -7,6 +7,7 @@ import platform
 import sys
 
 from fastnn import __version__
+from fastnn.distribution import newer_than_tested
 
 PACKAGES = ("numpy", "numba", "llvmlite", "pillow", "typer", "safetensors", "platformdirs")
 EXTRAS = {"dev": ("pytest", "pytest-benchmark", "ruff", "mypy", "hypothesis")}
@@ -14,10 +15,12 @@ EXTRAS = {"dev": ("pytest", "pytest-benchmark", "ruff", "mypy", "hypothesis")}
 
 def facts() -> dict[str, dict[str, str]]:
     """Everything worth knowing for a report, as sections of names and values."""
+    from fastnn import machine
     from fastnn.kernels import host
     from fastnn.kernels.cache import cache_folder, folder_problem
 
-    shape, quota, folder = host.SHAPE, host.cgroup_quota(), cache_folder()
+    shape, folder = host.SHAPE, cache_folder()
+    quota, fast = machine.cgroup_quota(), machine.performance_cores()
     problem = folder_problem(folder)
     kept = sorted(folder.glob("*.bin")) if folder.is_dir() else []
     size = sum(path.stat().st_size for path in kept)
@@ -33,8 +36,9 @@ def facts() -> dict[str, dict[str, str]]:
             "panel": f"{shape.panel_width(4)} float32 columns",
         },
         "threads": {
-            "can run at once": str(host.available_threads()),
-            "affinity": f"{host.affinity_count()} cores",
+            "can run at once": str(machine.available_threads()),
+            "affinity": f"{machine.affinity_count()} cores",
+            "performance cores": "not told" if fast is None else str(fast),
             "control group quota": "none" if quota is None else f"{quota:g} CPUs",
         },
         "kernel cache": {
@@ -45,6 +49,7 @@ def facts() -> dict[str, dict[str, str]]:
             "fastnn": __version__,
             "Python": f"{sys.version.split()[0]} ({platform.python_implementation()})",
             **{name: _version(name) for name in PACKAGES},
+            "numba": newer_than_tested(_version("numba")) or _version("numba"),
         },
         "extras": {extra: ", ".join(f"{name} {_version(name)}" for name in names) for extra, names in EXTRAS.items()},
     }

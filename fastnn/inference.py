@@ -79,8 +79,8 @@ def logits(
         return np.zeros((0, network.sizes[-1]))
     if engine == "numpy" or (engine == "auto" and x.shape[0] <= FEW_ROWS):
         return _numpy_logits(network, parameters, x, scaling, scale)
-    from fastnn.kernels.host import available_threads
     from fastnn.kernels.workers import Workers
+    from fastnn.machine import available_threads
 
     with Workers(threads or available_threads()) as workers:
         return Forward(network, workers, scaling, scale).logits(parameters, x)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastnn.calibration import reliability
+from fastnn.distribution import to_install
 from fastnn.errors import UsageError
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def _figure(width: float, height: float) -> Figure:
         from matplotlib.figure import Figure
     except ImportError as error:
         raise UsageError(
-            'plots need matplotlib: pip install "fastnn[plot]". Or take --text for a plot in the terminal'
+            f"plots need matplotlib: {to_install('plot')}. Or take --text for a plot in the terminal"
         ) from error
     with rc_context(_STYLE):
         return Figure((width, height), layout="constrained")

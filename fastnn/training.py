@@ -27,7 +27,6 @@ from fastnn.datasets.base import (
 from fastnn.errors import DivergedError, UsageError, printable
 from fastnn.feeding import Feed
 from fastnn.inference import Forward, hidden_for
-from fastnn.kernels.host import available_threads
 from fastnn.kernels.layout import LINE, Layout, aligned_zeros
 from fastnn.kernels.losses import Loss
 from fastnn.kernels.memory import Net, Span, Work
@@ -35,6 +34,7 @@ from fastnn.kernels.random import shuffle
 from fastnn.kernels.steps import train_steps
 from fastnn.kernels.update import Rule
 from fastnn.kernels.workers import Workers, compile_for, sync_area
+from fastnn.machine import available_threads
 from fastnn.model import Evaluation, Model, evaluate_logits, recipe_for
 from fastnn.network import Network
 from fastnn.optimizers import KERNELS, OPTIMIZERS

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, clean_error, fastnn
 
+from fastnn import machine
 from fastnn.errors import UsageError
 from fastnn.kernels import host
 
@@ -36,19 +38,83 @@ def test_quota_of_control_groups(files: dict[str, str], group: str | None, quota
     if group is not None:
         (tmp_path / "self").mkdir()
         (tmp_path / "self" / "cgroup").write_text(group + "\n")
-    assert host.cgroup_quota(tmp_path, tmp_path / "cgroup") == quota
+    assert machine.cgroup_quota(tmp_path, tmp_path / "cgroup") == quota
 
 
 def test_threads_are_bound_by_the_quota(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(host, "affinity_count", lambda: 64)
+    monkeypatch.setattr(machine, "affinity_count", lambda: 64)
+    monkeypatch.setattr(machine, "performance_cores", lambda: None)
     for quota, wanted in ((1.5, 2), (0.2, 1), (None, 64), (100.0, 64)):
-        monkeypatch.setattr(host, "cgroup_quota", lambda quota=quota: quota)
-        assert host.available_threads() == wanted
+        monkeypatch.setattr(machine, "cgroup_quota", lambda quota=quota: quota)
+        assert machine.available_threads() == wanted
 
 
 def test_threads_without_affinity_masks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(os, "sched_getaffinity", raising=False)
-    assert host.affinity_count() == (os.cpu_count() or 1)
+    assert machine.affinity_count() == (os.cpu_count() or 1)
+
+
+@pytest.mark.parametrize(
+    ("told", "fast", "threads"), [("4", 4, 4), ("10", 10, 8), ("", None, 8), ("unknown oid", None, 8), ("0", None, 8)]
+)
+def test_efficiency_cores_of_macos_are_left_out(
+    told: str, fast: int | None, threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "platform", "darwin")
+    monkeypatch.setattr(machine, "sysctl", {"hw.perflevel0.logicalcpu": told}.__getitem__)
+    monkeypatch.setattr(machine, "affinity_count", lambda: 8)
+    monkeypatch.setattr(machine, "cgroup_quota", lambda: None)
+    assert machine.performance_cores() == fast
+    assert machine.available_threads() == threads
+
+
+def test_cores_are_alike_elsewhere() -> None:
+    if sys.platform != "darwin":
+        assert machine.performance_cores() is None
+
+
+@pytest.mark.parametrize(
+    ("stand_in", "told"), [("echo Apple M9", "Apple M9"), ("exit 1", ""), ("echo half; exit 1", ""), (None, "")]
+)
+def test_sysctl(stand_in: str | None, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    command = tmp_path / "sysctl"
+    if stand_in is not None:
+        command.write_text(f"#!/bin/sh\n[ \"$*\" = '-n machdep.cpu.brand_string' ] && {stand_in}\n")
+        command.chmod(0o755)
+    monkeypatch.setattr(machine, "SYSCTL", str(command))
+    monkeypatch.setattr(sys, "platform", "darwin")
+    machine.sysctl.cache_clear()
+    assert machine.cpu_name() == told
+    machine.sysctl.cache_clear()
+
+
+def test_a_cpu_that_the_system_does_not_name_has_the_name_that_llvm_knows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Linux on ARM tells numbers of maker and part only, and `platform.processor` nothing or the architecture."""
+    monkeypatch.setattr(machine.Path, "read_text", lambda path: "processor\t: 0\nCPU part\t: 0xd0c\n")
+    monkeypatch.setattr(platform, "machine", lambda: "aarch64")
+    monkeypatch.setattr(host.llvm, "get_host_cpu_name", lambda: "neoverse-n1")
+    for processor in ("", "aarch64"):
+        monkeypatch.setattr(platform, "processor", lambda processor=processor: processor)
+        assert machine.cpu_name() == ""
+        assert host.cpu_name() == "neoverse-n1 (aarch64)"
+    monkeypatch.setattr(platform, "processor", lambda: "ARMv8 (64-bit) Family 8")  # Windows
+    assert host.cpu_name() == "ARMv8 (64-bit) Family 8"
+    monkeypatch.setattr(machine.Path, "read_text", lambda path: "model name\t: AMD EPYC\n")
+    assert host.cpu_name() == "AMD EPYC"
+
+
+def test_pictures_are_read_without_llvm(tmp_path: Path) -> None:
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "0.png").write_bytes((ROOT / "data" / "samples" / "3.png").read_bytes())
+    program = (
+        "import sys; from fastnn import load_data; assert len(load_data(sys.argv[1]).train.y) == 2; "
+        "print(sorted({name.partition('.')[0] for name in sys.modules} & {'numba', 'llvmlite'}))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, tmp_path], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.stdout == "[]\n", done.stderr
 
 
 @pytest.mark.parametrize(
@@ -69,8 +135,24 @@ def test_impossible_tiles_are_refused(name: str, value: str, message: str, monke
     assert message in clean_error(fastnn("doctor", **{name: value}), 2)
 
 
-@pytest.mark.parametrize(("lanes", "shape"), [("16", (64, 8, 2)), ("8", (32, 4, 2)), ("4", (16, 4, 2))])
-def test_lanes_choose_a_tile(lanes: str, shape: tuple[int, int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("lanes", "cpu", "shape"),
+    [
+        ("16", "x86_64", (64, 8, 2)),
+        ("8", "x86_64", (32, 4, 2)),
+        ("4", "x86_64", (16, 4, 2)),
+        ("4", "AMD64", (16, 4, 2)),  # Windows' name of it
+        ("4", "aarch64", (16, 4, 4)),
+        ("4", "arm64", (16, 4, 4)),
+        ("4", "ARM64", (16, 4, 4)),
+        ("8", "aarch64", (32, 4, 2)),
+        ("4", "armv7l", (16, 4, 2)),  # 32 bits: 16 registers
+    ],
+)
+def test_lanes_and_cpu_choose_a_tile(
+    lanes: str, cpu: str, shape: tuple[int, int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(platform, "machine", lambda: cpu)
     monkeypatch.setenv("FASTNN_LANES", lanes)
     monkeypatch.delenv("FASTNN_TILE", raising=False)
     found = host.tile_shape()
@@ -82,6 +164,7 @@ def test_lanes_choose_a_tile(lanes: str, shape: tuple[int, int, int], monkeypatc
     [
         pytest.param("8", "", marks=pytest.mark.long),
         pytest.param("4", "", marks=pytest.mark.long),
+        pytest.param("4", "4x4", marks=pytest.mark.long),  # ARM's
         pytest.param("16", "4x3", marks=pytest.mark.long),
     ],
 )

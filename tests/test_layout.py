@@ -13,8 +13,10 @@ PACKAGE = ROOT / "fastnn"
 # files → arrays → network → kernels → training → the front doors: a module imports only from its list
 MAY_IMPORT = {
     "errors": set(),
+    "machine": set(),
+    "distribution": set(),
     "files": {"errors"},
-    "datasets": {"archives", "errors", "files", "images", "kernels"},  # kernels: only strokes, which draws
+    "datasets": {"archives", "errors", "files", "images", "kernels", "machine"},  # kernels: only strokes, which draws
     "images": {"errors"},
     "network": {"errors"},
     "optimizers": set(),
@@ -25,9 +27,9 @@ MAY_IMPORT = {
     "archives": {"errors"},
     "formats": {"archives", "errors", "network"},
     "weights": {"errors", "files", "formats", "network"},
-    "kernels": {"errors"},
+    "kernels": {"errors", "machine"},
     "reference": set(),
-    "inference": {"datasets", "errors", "kernels", "network", "reference", "settings"},
+    "inference": {"datasets", "errors", "kernels", "machine", "network", "reference", "settings"},
     "calibration": {"inference"},
     "model": {
         *("calibration", "errors", "datasets", "formats", "images", "inference", "network", "reference", "weights"),
@@ -35,20 +37,20 @@ MAY_IMPORT = {
     "feeding": {"datasets", "errors", "inference", "kernels", "settings"},
     "preparation": {"datasets", "errors", "inference", "settings"},
     "training": {
-        *("calibration", "datasets", "errors", "feeding", "inference", "kernels", "model", "network", "optimizers"),
-        *("preparation", "schedules", "settings", "stopping"),
+        *("calibration", "datasets", "errors", "feeding", "inference", "kernels", "machine", "model", "network"),
+        *("optimizers", "preparation", "schedules", "settings", "stopping"),
     },
     "checkpoint": {"errors", "files", "formats", "kernels", "settings", "stopping", "training"},
     "gradcheck": {"errors", "inference", "kernels", "network", "reference", "settings"},
     "answers": {"datasets", "errors", "inference", "model"},
-    "plots": {"calibration", "errors"},
+    "plots": {"calibration", "distribution", "errors"},
     "reports": {"answers", "model", "plots"},
     "web": {
-        *("datasets", "errors", "images", "inference", "model", "network", "optimizers", "reference", "settings"),
-        "training",
+        *("datasets", "distribution", "errors", "images", "inference", "model", "network", "optimizers", "reference"),
+        *("settings", "training"),
     },
-    "bench": {"datasets", "errors", "kernels", "network", "reference", "settings", "training"},
-    "doctor": {"kernels"},
+    "bench": {"datasets", "errors", "kernels", "machine", "network", "reference", "settings", "training"},
+    "doctor": {"distribution", "kernels", "machine"},
     "warmup": {"datasets", "errors", "kernels", "settings", "training"},
     "cli": {
         *(
@@ -65,7 +67,8 @@ MAY_IMPORT = {
             "gradcheck",
             "images",
         ),
-        *("kernels", "model", "network", "plots", "reports", "settings", "training", "warmup", "web", "weights"),
+        *("kernels", "machine", "model", "network", "plots", "reports", "settings", "training", "warmup", "web"),
+        "weights",
     },
     "__main__": {"cli"},
     "__init__": set(),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import re
 import sys
 from dataclasses import fields
 
@@ -12,6 +13,7 @@ import pytest
 from conftest import ROOT, make_dataset
 
 from fastnn import reference, schedules
+from fastnn.inference import LINKS
 from fastnn.kernels import hidden as hidden_module
 from fastnn.kernels import losses as losses_module
 from fastnn.kernels import update as update_module
@@ -171,7 +173,9 @@ def test_same_bits_for_any_threads_and_either_input(hidden: tuple[int, ...], ext
 
 def test_registries_name_the_same_things_in_the_same_order() -> None:
     assert tuple(reference.ACTIVATIONS) == ACTIVATIONS == tuple(reference.SLOPES)
-    assert ("softmax", *reference.LOSSES) == LOSSES
+    assert ("softmax", *reference.LOSSES) == LOSSES == tuple(LINKS)
+    table = (ROOT / "fastnn" / "web" / "net.js").read_text().partition("const ACTIVATIONS = {")[2].partition("\n};")[0]
+    assert tuple(re.findall(r'^  "(.+?)":', table, re.MULTILINE)) == ACTIVATIONS  # of exported pages
     assert tuple(schedules.SCHEDULES) == SCHEDULES
     assert tuple(reference.OPTIMIZERS) == KERNELS
     assert {row.kernel for row in OPTIMIZERS.values()} <= set(KERNELS)

@@ -20,6 +20,7 @@ from fastnn.calibration import calibration_error, reliability
 from fastnn.cli import charts
 from fastnn.cli.plotting import read_curves
 from fastnn.datasets import Dataset, checked_split
+from fastnn.distribution import to_install
 from fastnn.errors import DataError, UsageError
 from fastnn.model import Model
 from fastnn.training import Epoch, Settings, Training, curves
@@ -262,7 +263,7 @@ def test_without_matplotlib_the_terminal_is_offered(folder: Path) -> None:
     done = subprocess.run(
         command, cwd=folder, capture_output=True, text=True, check=False, env={"PYTHONPATH": str(ROOT)}
     )
-    assert 'pip install "fastnn[plot]". Or take --text' in clean_error(done, 2)
+    assert f"plots need matplotlib: {to_install('plot')}. Or take --text" in clean_error(done, 2)
     assert (
         subprocess.run([*command, "--text"], capture_output=True, check=False, env={"PYTHONPATH": str(ROOT)}).returncode
         == 0

@@ -21,8 +21,8 @@ from bench.peers.report import COLOURS, machine
 from fastnn.bench import peak_gflops
 from fastnn.datasets import Dataset, Split, load
 from fastnn.datasets.named import find
-from fastnn.kernels.host import available_threads
 from fastnn.kernels.inputs import block_density, blocks_of
+from fastnn.machine import available_threads
 from fastnn.training import Settings, Training
 
 HERE = Path(__file__).resolve().parent

@@ -337,7 +337,7 @@ def warmup(
     import time
 
     from fastnn.kernels.cache import cache_folder
-    from fastnn.kernels.host import available_threads
+    from fastnn.machine import available_threads
     from fastnn.warmup import warm
 
     if jobs is not None and not 1 <= jobs <= 64:

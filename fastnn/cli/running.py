@@ -192,7 +192,7 @@ def _described(epoch: Epoch) -> dict[str, Any]:
 def _compile(run: Training) -> None:
     """Compile what the run needs; where two cores are, its evaluation at the same time, in another process."""
     from fastnn.kernels.cache import cache_folder, folder_problem
-    from fastnn.kernels.host import available_threads
+    from fastnn.machine import available_threads
     from fastnn.warmup import Job
 
     helper = None

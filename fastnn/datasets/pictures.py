@@ -13,7 +13,7 @@ from fastnn.datasets.base import PIXEL, Dataset, Split, checked_split
 from fastnn.datasets.labels import label_type, natural
 from fastnn.datasets.tables import Tell
 from fastnn.errors import DataError, ImageError, printable
-from fastnn.kernels.host import available_threads
+from fastnn.machine import available_threads
 
 _PARTS = (("train", "test"), ("training", "testing"), ("train", "val"), ("train", "valid"))
 _MOST_PICTURES = 2_000_000

@@ -127,10 +127,10 @@ def draw(count: int, seed: int = 0, first: int = 0, threads: int | None = None) 
     """
     from fastnn.errors import UsageError
     from fastnn.kernels.augment import Piece, canvases_for, change_examples, change_of
-    from fastnn.kernels.host import available_threads
     from fastnn.kernels.memory import Data
     from fastnn.kernels.strokes import SIDE, draw_digits
     from fastnn.kernels.workers import Workers, compile_for, sync_area
+    from fastnn.machine import available_threads
 
     if not 1 <= count <= MOST_IMAGES:
         raise UsageError(f"{count} strokes images: expected 1 to {MOST_IMAGES:,}")

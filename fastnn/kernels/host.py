@@ -1,4 +1,4 @@
-"""What this machine is: vector width and tile shape, the cores this process may use.
+"""What this CPU is to the compiler: its vector width, and the tile shape that suits it.
 
 ``FASTNN_LANES`` (16, 8 or 4 float32 numbers a vector) and ``FASTNN_TILE`` (``ROWSxVECTORS``, for example
 ``8x2``) override what is found, for tests and experiments.
@@ -6,14 +6,13 @@
 
 from __future__ import annotations
 
-import math
 import os
 import platform
 from dataclasses import dataclass
-from pathlib import Path
 
 import llvmlite.binding as llvm
 
+from fastnn import machine
 from fastnn.errors import UsageError
 
 
@@ -43,8 +42,11 @@ class TileShape:
 
 
 # 8 x 2 vectors reach 94 to 99 % of the peak with AVX-512 and leave 16 of its 32 registers for operands; a panel is then
-# 32 columns, narrow enough to divide a hidden layer of 128 among 4 threads (bench/README.md).
+# 32 columns, narrow enough to divide a hidden layer of 128 among 4 threads (bench/README.md). With 4 lanes x86 has 16
+# registers, 64-bit ARM has 32: of 2, 4 and 4 fused multiply-adds a cycle that a Neoverse N1, V1 and V2 can do, 4 x 2
+# vectors reach 1.6, 2.0 and 2.8, 4 x 4 reach 1.9, 3.2 and 3.4 (llvm-mca). 6 x 3 reach more, but pad 128 units to 132.
 _ROWS_AND_VECTORS = {16: (8, 2), 8: (4, 2), 4: (4, 2)}
+_ROWS_AND_VECTORS_ARM = {**_ROWS_AND_VECTORS, 4: (4, 4)}
 
 
 def host_lanes() -> int:
@@ -53,6 +55,12 @@ def host_lanes() -> int:
     if features.get("avx512f"):
         return 16
     return 8 if features.get("avx2") else 4
+
+
+def rows_and_vectors(lanes: int, cpu: str) -> tuple[int, int]:
+    """Rows of a tile and vectors in one row, on a CPU that `platform.machine` calls `cpu`."""
+    arm = cpu.lower() in ("aarch64", "arm64")  # Linux says the first, macOS the second, Windows ARM64
+    return (_ROWS_AND_VECTORS_ARM if arm else _ROWS_AND_VECTORS)[lanes]
 
 
 def tile_shape() -> TileShape:
@@ -67,7 +75,7 @@ def tile_shape() -> TileShape:
     if wanted not in ("", "16", "8", "4"):
         raise UsageError(f"FASTNN_LANES={wanted}: expected 16, 8 or 4")
     lanes = int(wanted) if wanted else host_lanes()
-    rows, vectors = _ROWS_AND_VECTORS[lanes]
+    rows, vectors = rows_and_vectors(lanes, platform.machine())
     tile = os.environ.get("FASTNN_TILE", "")
     if tile:
         numbers = tile.split("x")
@@ -87,66 +95,5 @@ SHAPE = tile_shape()
 
 
 def cpu_name() -> str:
-    """Model name of the CPU, as the system tells it."""
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
-
-
-def affinity_count() -> int:
-    """Cores that this process may run on."""
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:  # macOS and Windows have no affinity masks to read
-        return os.cpu_count() or 1
-
-
-def cgroup_quota(proc: Path = Path("/proc"), cgroup: Path = Path("/sys/fs/cgroup")) -> float | None:
-    """CPUs that the control groups of this process grant (1.5 for one and a half), None without a limit.
-
-    Every group from ours up to the root counts, in version 2 (``cpu.max``) and version 1 (``cpu.cfs_*_us``).
-    """
-    quotas = []
-    try:
-        lines = (proc / "self" / "cgroup").read_text().splitlines()
-    except OSError:
-        lines = []
-    for line in [*lines, "0::/"]:
-        _, _, rest = line.partition(":")
-        controllers, _, path = rest.partition(":")
-        if controllers and "cpu" not in controllers.split(","):
-            continue
-        roots = [cgroup / controllers, cgroup / "cpu"] if controllers else [cgroup]
-        parts = [part for part in path.split("/") if part not in ("", "..")]
-        for root in roots:
-            for depth in range(len(parts) + 1):
-                quotas.append(_read_quota(root.joinpath(*parts[:depth])))
-    found = [quota for quota in quotas if quota]
-    return min(found) if found else None
-
-
-def _read_quota(folder: Path) -> float | None:
-    try:
-        limit, period = (folder / "cpu.max").read_text().split()
-    except (OSError, ValueError):
-        try:
-            limit = (folder / "cpu.cfs_quota_us").read_text().strip()
-            period = (folder / "cpu.cfs_period_us").read_text().strip()
-        except OSError:
-            return None
-    try:
-        quota = int(limit) / int(period)
-    except (ValueError, ZeroDivisionError):  # "max": no limit
-        return None
-    return quota if quota > 0 else None
-
-
-def available_threads() -> int:
-    """Threads that can run at once: the affinity mask, and the control group's quota rounded up."""
-    quota = cgroup_quota()
-    cores = affinity_count()
-    return max(1, cores if quota is None else min(cores, math.ceil(quota)))
+    """Model name of the CPU, as the system tells it; where it does not, LLVM's name, such as neoverse-n1."""
+    return machine.cpu_name() or f"{llvm.get_host_cpu_name()} ({platform.machine()})"

@@ -13,7 +13,7 @@ from fastnn.kernels.functions import exp, log, logistic, magnitude
 from fastnn.kernels.jit import by_type, jit
 from fastnn.kernels.tiles import number
 
-# in the order that kernels know them by; `losses.LOSSES` holds the same names
+# in the order that kernels know them by; `settings.LOSSES` holds the same names
 SOFTMAX, SQUARED, ABSOLUTE, HUBER, LOGISTIC, POISSON = range(6)
 
 

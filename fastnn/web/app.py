@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
+from fastnn.distribution import to_install
 from fastnn.errors import FastnnError, UsageError
 from fastnn.web.guards import Guards, Receive, RefusedError, Scope, Send
 from fastnn.web.metrics import Metrics
@@ -54,7 +55,7 @@ def application(models: dict[str, Model], hosts: Iterable[str] = (), training: b
         from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
         from starlette.routing import Route
     except ImportError as error:
-        raise UsageError('the page needs Starlette and uvicorn: pip install "fastnn[web]"') from error
+        raise UsageError(f"the page needs Starlette and uvicorn: {to_install('web')}") from error
 
     service, metrics = Service(models), Metrics()
     room = Room(service.add, service.drop) if training else None

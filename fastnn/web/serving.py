@@ -9,6 +9,7 @@ import sys
 import warnings
 from typing import TYPE_CHECKING, Any
 
+from fastnn.distribution import to_install
 from fastnn.errors import RunError, UsageError, printable
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ def serve(app: Any, listening: socket.socket, ready: Callable[[], None]) -> None
     try:
         import uvicorn
     except ImportError as error:
-        raise UsageError('the page needs Starlette and uvicorn: pip install "fastnn[web]"') from error
+        raise UsageError(f"the page needs Starlette and uvicorn: {to_install('web')}") from error
 
     # of the loop and the thread: under overload, 6 % more answers, p99 246 instead of 298 ms
     sys.setswitchinterval(0.0005)
