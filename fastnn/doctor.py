@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
+import re
 import sys
 
 from fastnn import __version__
-
-PACKAGES = ("numpy", "numba", "llvmlite", "pillow", "typer", "safetensors", "platformdirs")
-EXTRAS = {"dev": ("pytest", "pytest-benchmark", "ruff", "mypy", "hypothesis")}
 
 
 def facts() -> dict[str, dict[str, str]]:
@@ -17,6 +15,7 @@ def facts() -> dict[str, dict[str, str]]:
     from fastnn.kernels import host
     from fastnn.kernels.cache import cache_folder, folder_problem
 
+    needed = _requirements()
     shape, quota, folder = host.SHAPE, host.cgroup_quota(), cache_folder()
     problem = folder_problem(folder)
     kept = sorted(folder.glob("*.bin")) if folder.is_dir() else []
@@ -44,10 +43,24 @@ def facts() -> dict[str, dict[str, str]]:
         "versions": {
             "fastnn": __version__,
             "Python": f"{sys.version.split()[0]} ({platform.python_implementation()})",
-            **{name: _version(name) for name in PACKAGES},
+            **{name: _version(name) for name in (*needed.pop(""), "llvmlite")},  # which Numba brings
         },
-        "extras": {extra: ", ".join(f"{name} {_version(name)}" for name in names) for extra, names in EXTRAS.items()},
+        "extras": {extra: ", ".join(f"{name} {_version(name)}" for name in names) for extra, names in needed.items()},
     }
+
+
+def _requirements() -> dict[str, list[str]]:
+    """Names of the packages that fastnn needs, by extra, ``""`` for all of it; as it was installed."""
+    try:
+        metadata = importlib.metadata.metadata("fastnn")
+    except importlib.metadata.PackageNotFoundError:  # run out of its sources
+        return {"": []}
+    found: dict[str, list[str]] = {"": [], **{extra: [] for extra in metadata.get_all("Provides-Extra") or ()}}
+    for text in metadata.get_all("Requires-Dist") or ():
+        name, extra = re.match(r"[\w.-]+", text), re.search(r"extra == ['\"]([\w.-]+)['\"]", text)
+        if name:
+            found[extra[1] if extra else ""].append(name[0])
+    return found
 
 
 def _version(name: str) -> str:

@@ -11,6 +11,13 @@ from typing import IO
 
 from fastnn.errors import RunError, printable
 
+_unfinished: set[Path] = set()
+
+
+def unfinished() -> list[Path]:
+    """Temporary files that are being written now: what a process that leaves at once must remove."""
+    return list(_unfinished)
+
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[IO[bytes]]:
@@ -28,11 +35,13 @@ def atomic_write(path: Path) -> Iterator[IO[bytes]]:
     try:
         with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".fastnn-", suffix=".tmp", delete=False) as file:
             temporary = Path(file.name)
+            _unfinished.add(temporary)
             yield file  # type: ignore[misc]
             file.flush()
             os.fsync(file.fileno())
         _use_default_mode(temporary)
         os.replace(temporary, path)
+        _unfinished.discard(temporary)
         temporary = None
         _sync_folder(path.parent)
     except OSError as error:
@@ -43,6 +52,7 @@ def atomic_write(path: Path) -> Iterator[IO[bytes]]:
                 temporary.unlink(missing_ok=True)
             except OSError:
                 pass
+            _unfinished.discard(temporary)
 
 
 def _use_default_mode(path: Path) -> None:

@@ -25,7 +25,7 @@ MAY_IMPORT = {
     "archives": {"errors"},
     "formats": {"archives", "errors", "network"},
     "weights": {"errors", "files", "formats", "network"},
-    "kernels": {"errors"},
+    "kernels": {"errors", "files"},
     "reference": set(),
     "inference": {"datasets", "errors", "kernels", "network", "reference"},
     "calibration": {"inference"},
