@@ -117,7 +117,7 @@ def read_curves(path: Path) -> dict[str, list[float]]:
         for key in _COLUMNS
     )
     if not whole or not found.get("epoch"):
-        raise DataError(f"{printable(path)}: holds no history of epochs; models that 'fastnn train' wrote do")
+        raise DataError(f"{printable(path)}: holds no history of epochs; a model that 'fastnn train' writes holds one")
     return _known_curves(path, found)
 
 

@@ -82,17 +82,17 @@ def leave(number: int) -> None:
     """End the process with one line and the exit code of the signal, and no file half written."""
     _leaving.acquire()  # for good: whoever else comes here waits for the end
     word, code = _ANSWERS[signal.Signals(number)]
-    flushing = threading.Thread(target=_flush, daemon=True)
-    flushing.start()
-    flushing.join(_FLUSH_SECONDS)
-    with suppress(OSError):
+    try:
+        flushing = threading.Thread(target=_flush, daemon=True)
+        flushing.start()
+        flushing.join(_FLUSH_SECONDS)
         over = "\r\x1b[2K" if os.isatty(2) else ""  # a bar that moves
         os.write(2, f"{over}error: {word}\n".encode())
-    files = sys.modules.get("fastnn.files")
-    for path in files.unfinished() if files else ():
-        with suppress(OSError):
-            path.unlink()
-    os._exit(code)
+        files = sys.modules.get("fastnn.files")
+        for path in getattr(files, "unfinished", list)():  # not there while it is being imported
+            path.unlink(missing_ok=True)
+    finally:  # whatever went wrong above, or nobody would answer signals any more
+        os._exit(code)
 
 
 def _answer(pipe: int) -> None:
