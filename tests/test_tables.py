@@ -269,10 +269,10 @@ def test_a_regression_by_the_command(
         assert run([*command, *options]) == code
         return "".join(capsys.readouterr())
 
-    assert re.search(r"t\.csv, train: loss (0\.0|\d\.\d+e-0)\S* on 300 examples", said())
+    assert re.search(r"t, train: loss (0\.0|\d\.\d+e-0)\S* on 300 examples", said())
     found = json.loads(said("--json"))
     assert (found["split"], found["examples"]) == ("train", 300)
-    assert re.search(r"t\.csv, test: loss (0\.0|\d\.\d+e-0)\S* on 60 examples", said("--test", "0.2"))
+    assert re.search(r"t, test: loss (0\.0|\d\.\d+e-0)\S* on 60 examples", said("--test", "0.2"))
     assert re.search(r"error: .*no test examples; take --split train.*--test", said("--split", "test", code=2))
     assert "trained by --loss squared" in said("--min-accuracy", "0.5", "--data", "/nowhere", code=2)
     line = clean_error(fastnn("evaluate", "--data", "strokes", "--weights", "m.safetensors", cwd=tmp_path), 3)
