@@ -4,7 +4,10 @@ Names are loaded when they are first used, so that ``import fastnn`` and a predi
 """
 
 from importlib import import_module
-from typing import Any
+
+TYPE_CHECKING = False  # typing takes 8 ms to import, in which the command could not answer Ctrl-C yet
+if TYPE_CHECKING:
+    from typing import Any
 
 __version__ = "0.1.0"
 
@@ -31,7 +34,7 @@ def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> "Any":
     if name not in _HOMES:
         raise AttributeError(f"module 'fastnn' has no attribute {name!r}")
     return getattr(import_module(_HOMES[name]), _ALIASES.get(name, name))

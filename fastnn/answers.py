@@ -24,12 +24,15 @@ class Answers:
     classes : tuple of str
     image_shape : tuple of int, optional
         Height and width, where the features are pixels.
+    part : {"test", "train"}
+        Which examples these are.
     """
 
     split: Split
     probabilities: np.ndarray
     classes: tuple[str, ...]
     image_shape: tuple[int, int] | None
+    part: str = "test"
 
     @property
     def labels(self) -> np.ndarray:
@@ -91,23 +94,42 @@ class Answers:
         return planes[:, 0] if planes.shape[1] == 1 else np.moveaxis(planes, 1, -1)
 
 
-def answers(model: Model, dataset: Dataset, part: str = "test") -> Answers:
-    """Ask a model about the test examples of a data set, or about its training examples.
+def chosen_part(dataset: Dataset, part: str | None = None) -> tuple[str, Split]:
+    """The examples that a model is asked about, and what they are called.
+
+    Parameters
+    ----------
+    dataset : Dataset
+    part : {"test", "train"}, optional
+        By default the test examples, or the training examples where there are none.
 
     Raises
     ------
     UsageError
-        When there are no test examples.
+        When test examples are asked for and there are none.
+    """
+    if part == "train" or (part is None and dataset.test is None):
+        return "train", dataset.train
+    if dataset.test is None:
+        raise UsageError(f"{dataset.name}: no test examples; take --split train, or keep some for testing by --test")
+    return "test", dataset.test
+
+
+def answers(model: Model, dataset: Dataset, part: str | None = None) -> Answers:
+    """Ask a model about the examples of a data set that `chosen_part` gives.
+
+    Raises
+    ------
+    UsageError
+        When there are no test examples and they are asked for.
     DataError
         When features or classes do not fit the model, or it predicts no classes.
     """
     if model.loss != "softmax":
         raise DataError(f"this model was trained by --loss {model.loss}; these plots are of classes")
-    split = dataset.test if part == "test" else dataset.train
-    if split is None:
-        raise UsageError(f"{dataset.name}: no test examples; take --split train")
+    part, split = chosen_part(dataset, part)
     if split.x.shape[1] != model.network.sizes[0]:
         raise DataError(f"examples of {split.x.shape[1]} features; this model takes {model.network.sizes[0]}")
     split = relabelled(split, dataset.classes, model.classes, dataset.name)
     probabilities = model.predict_proba(split, engine="kernels")
-    return Answers(split, probabilities, model.classes, dataset.image_shape or model.image_shape)
+    return Answers(split, probabilities, model.classes, dataset.image_shape or model.image_shape, part)

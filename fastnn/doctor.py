@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
+import re
 import sys
 
 from fastnn import __version__
-from fastnn.distribution import newer_than_tested
-
-PACKAGES = ("numpy", "numba", "llvmlite", "pillow", "typer", "safetensors", "platformdirs")
-EXTRAS = {"dev": ("pytest", "pytest-benchmark", "ruff", "mypy", "hypothesis")}
+from fastnn.distribution import NAME, newer_than_tested
 
 
 def facts() -> dict[str, dict[str, str]]:
@@ -19,6 +17,7 @@ def facts() -> dict[str, dict[str, str]]:
     from fastnn.kernels import host
     from fastnn.kernels.cache import cache_folder, folder_problem
 
+    needed = _requirements()
     shape, folder = host.SHAPE, cache_folder()
     quota, fast = machine.cgroup_quota(), machine.performance_cores()
     problem = folder_problem(folder)
@@ -48,11 +47,25 @@ def facts() -> dict[str, dict[str, str]]:
         "versions": {
             "fastnn": __version__,
             "Python": f"{sys.version.split()[0]} ({platform.python_implementation()})",
-            **{name: _version(name) for name in PACKAGES},
+            **{name: _version(name) for name in (*needed.pop(""), "llvmlite")},  # which Numba brings
             "numba": newer_than_tested(_version("numba")) or _version("numba"),
         },
-        "extras": {extra: ", ".join(f"{name} {_version(name)}" for name in names) for extra, names in EXTRAS.items()},
+        "extras": {extra: ", ".join(f"{name} {_version(name)}" for name in names) for extra, names in needed.items()},
     }
+
+
+def _requirements() -> dict[str, list[str]]:
+    """Names of the packages that fastnn needs, by extra, ``""`` for all of it; as it was installed."""
+    try:
+        metadata = importlib.metadata.metadata(NAME)
+    except importlib.metadata.PackageNotFoundError:  # run out of its sources
+        return {"": []}
+    found: dict[str, list[str]] = {"": [], **{extra: [] for extra in metadata.get_all("Provides-Extra") or ()}}
+    for text in metadata.get_all("Requires-Dist") or ():
+        name, extra = re.match(r"[\w.-]+", text), re.search(r"extra == ['\"]([\w.-]+)['\"]", text)
+        if name:
+            found[extra[1] if extra else ""].append(name[0])
+    return found
 
 
 def _version(name: str) -> str:

@@ -17,6 +17,12 @@ try:
     import fcntl
 except ImportError:  # Windows
     fcntl = None
+_unfinished: set[Path] = set()
+
+
+def unfinished() -> list[Path]:
+    """Temporary files that are being written now: what a process that leaves at once must remove."""
+    return list(_unfinished)
 
 
 @contextmanager
@@ -40,11 +46,13 @@ def atomic_write(path: Path) -> Iterator[IO[bytes]]:
             return
         with tempfile.NamedTemporaryFile(dir=target.parent, prefix=".fastnn-", suffix=".tmp", delete=False) as file:
             temporary = Path(file.name)
+            _unfinished.add(temporary)
             yield file  # type: ignore[misc]
             file.flush()
             _sync(file.fileno())
         _use_default_mode(temporary)
         os.replace(temporary, target)
+        _unfinished.discard(temporary)
         temporary = None
         _sync_folder(target.parent)
     except OSError as error:
@@ -55,6 +63,7 @@ def atomic_write(path: Path) -> Iterator[IO[bytes]]:
                 temporary.unlink(missing_ok=True)
             except OSError:
                 pass
+            _unfinished.discard(temporary)
 
 
 def replaced_by(path: Path) -> Path | None:

@@ -117,11 +117,11 @@ def confusion(counts: np.ndarray, classes: Sequence[str]) -> Figure:
         Row the true class, column the predicted one.
     classes : sequence of str
     """
-    from matplotlib.colors import PowerNorm
-
     n = len(classes)
     side = max(4.5, 0.52 * n + 1.5)
     figure = _figure(side + 0.8, side)
+    from matplotlib.colors import PowerNorm
+
     (axes,) = _axes(figure)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     image = axes.imshow(shares, cmap="viridis", norm=PowerNorm(_FAINT, 0, 1))

@@ -93,7 +93,7 @@ def _summary(model: Model, answers: Answers) -> dict[str, str]:
     data = model.metadata.get("data", {})
     history = model.metadata.get("history", {})
     return {
-        "right": f"{found.accuracy:.2%} of {found.examples:,} examples",
+        "right": f"{found.accuracy:.2%} of {found.examples:,} {answers.part} examples",
         "mean loss": f"{found.loss:.4f}",
         "calibration error": f"{found.calibration_error:.2%}",
         "called unsure": f"{unsure:.2%} (below {model.unsure_below:.0%})",

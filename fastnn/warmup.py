@@ -19,6 +19,15 @@ import numpy as np
 
 from fastnn.errors import RunError
 
+# A job ends with the process that began it, however that ended: its standard input is a pipe that nobody writes to.
+# Ctrl-C on a terminal reaches jobs too; it is for the process that began them to answer.
+_SCRIPT = """
+import _thread, os, signal
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+_thread.start_new_thread(lambda: os._exit(os.read(0, 1) == b""), ())
+from fastnn.warmup import compile_job
+compile_job({!r})
+"""
 # what a job trains with, beside the kind of data: the kernels that presets and most runs need
 _WITH: dict[str, dict[str, Any]] = {
     "adam": {"optimizer": "adam"},
@@ -47,7 +56,22 @@ class Warm:
 
 
 def compile_job(job: str) -> None:
-    """Compile the kernels of a job, or load them, in this process."""
+    """Compile the kernels of a job, or load them, in this process.
+
+    Raises
+    ------
+    RunError
+        When what was compiled can't be kept, so that it was in vain.
+    """
+    from fastnn.kernels.cache import unkept
+
+    _compile(job)
+    problem = unkept()
+    if problem:
+        raise RunError(f"its kernels can't be kept: {problem}")
+
+
+def _compile(job: str) -> None:
     from fastnn.datasets.arrays import from_arrays
     from fastnn.datasets.strokes import draw
     from fastnn.settings import Settings
@@ -73,11 +97,11 @@ class Job:
 
     def __init__(self, job: str) -> None:
         self.job, self.begin = job, time.perf_counter()
-        script = f"from fastnn.warmup import compile_job; compile_job({job!r})"
         known = [str(Path(__file__).resolve().parent.parent), os.environ.get("PYTHONPATH", "")]
         self._process = subprocess.Popen(
-            [sys.executable, "-P", "-c", script],  # -P: what lies in the current folder is not ours to run
+            [sys.executable, "-P", "-c", _SCRIPT.format(job)],  # -P: what lies in the current folder is not ours to run
             env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, known))},
+            stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,
@@ -95,17 +119,17 @@ class Job:
         RunError
             When it failed.
         """
-        _, errors = self._process.communicate()
-        if self._process.returncode:
+        with self._process as process:
+            errors = process.stderr.read() if process.stderr else ""
+        if process.returncode:
             last = (errors.strip().splitlines() or ["no reason given"])[-1]
             raise RunError(f"compiling {self.job!r} failed: {last}")
         return Warm(self.job, time.perf_counter() - self.begin)
 
     def stop(self) -> None:
         """End it, if it is not done."""
-        if not self.done():
-            self._process.kill()
-            self._process.communicate()
+        with self._process as process:
+            process.kill()
 
 
 def warm(processes: int, jobs: tuple[str, ...] = JOBS) -> Iterator[Warm]:

@@ -24,7 +24,8 @@ x = aligned_zeros((1, SHAPE.rows, w), np.dtype("f4")); x[:] = 1
 out, b = aligned_zeros((1, w, w), np.dtype("f4")), aligned_zeros((1, w), np.dtype("f4"))
 gradient_product(x, x, w, SHAPE.rows, out, b, 1)
 assert (b == SHAPE.rows).all()
-print("value", float(out[0, 0, 0]) / SHAPE.rows, "compiled", gradient_product.stats.cache_misses)
+from fastnn.kernels.cache import unkept
+print("value", float(out[0, 0, 0]) / SHAPE.rows, "compiled", gradient_product.stats.cache_misses, "unkept", unkept())
 """
 
 
@@ -49,7 +50,7 @@ def kept(cache: Path) -> list[Path]:
 
 
 def test_the_second_process_loads_what_the_first_compiled(tmp_path: Path) -> None:
-    run_script(ROOT, tmp_path)
+    assert "unkept None" in run_script(ROOT, tmp_path)
     (first,) = kept(tmp_path)
     written = first.stat().st_mtime_ns
     run_script(ROOT, tmp_path)
@@ -168,11 +169,43 @@ def test_processes_that_compile_at_once_all_succeed(tmp_path: Path) -> None:
 def test_a_folder_that_cannot_be_written_is_no_error(tmp_path: Path) -> None:
     blocked = tmp_path / "file"
     blocked.write_text("not a folder")
-    run_script(ROOT, blocked / "cache")
-    run_script(ROOT, "/proc/nowhere")
+    assert "unkept None" not in run_script(ROOT, blocked / "cache")
+    assert "unkept /proc/nowhere" in run_script(ROOT, "/proc/nowhere")
     done = fastnn("doctor", FASTNN_CACHE_DIR="/proc/nowhere")
     assert done.returncode == 0
     assert "not used: /proc/nowhere" in done.stdout
+
+
+def test_what_cannot_be_written_is_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full disk, which shows only when a file is written; the command does not promise what will not be."""
+    from fastnn.cli.display import Reporter
+    from fastnn.kernels import cache
+    from fastnn.kernels.jit import kernel
+
+    @kernel
+    def thrice(x):  # type: ignore[no-untyped-def]
+        """y = 3 x"""
+        return 3 * x
+
+    def full(*args: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setenv("FASTNN_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(cache, "_unkept", [])
+    with monkeypatch.context() as broken:
+        broken.setattr("os.replace", full)
+        assert thrice(2.0) == 6
+    problem = cache.unkept()
+    assert problem
+    assert "No space left on device" in problem
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+    said: list[str] = []
+    monkeypatch.setattr("fastnn.cli.display.note", said.append)
+    Reporter(1, quiet=False).compiled(1, 2, problem)
+    Reporter(1, quiet=False).compiled(1, 2, None)
+    assert "later runs compile again: " in said[0]
+    assert "Set FASTNN_CACHE_DIR" in said[0]
+    assert said[1].endswith("later runs load them")
 
 
 def test_no_home_is_no_error() -> None:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
 import time
 from dataclasses import asdict, fields
+from importlib.metadata import requires
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 import pytest
@@ -19,10 +21,15 @@ from conftest import ROOT, clean_error, fastnn, make_dataset
 from typer.testing import CliRunner
 
 from fastnn import draw_strokes, load
+from fastnn.bench import Phase, Row
 from fastnn.cli import display
 from fastnn.cli.app import app
+from fastnn.cli.main import run
+from fastnn.gradcheck import Check
 from fastnn.model import Model
 from fastnn.settings import Settings
+from fastnn.warmup import Warm
+from fastnn.weights import shipped
 
 SAMPLE = ROOT / "data" / "samples" / "3.png"
 COMMANDS = (
@@ -68,16 +75,14 @@ def test_every_option_of_a_setting_reaches_it(monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.mark.parametrize(
-    ("below", "said", "verdict"), [(0.0, "3.png: 3  (", None), (1.0, "unsure, perhaps 3  (", "unsure")]
+    ("below", "said", "verdict"), [(0.0, "3.png: 3  (", "sure"), (1.0, "unsure, perhaps 3  (", "unsure")]
 )
-def test_an_answer_below_the_threshold_is_called_unsure(
-    below: float, said: str, verdict: str | None, tmp_path: Path
-) -> None:
+def test_an_answer_below_the_threshold_is_called_unsure(below: float, said: str, verdict: str, tmp_path: Path) -> None:
     model = load()
     calibration = {**model.metadata["calibration"], "unsure_below": below}
     Model(model.network, model.parameters, {**model.metadata, "calibration": calibration}).save(tmp_path / "m.npz")
     assert said in fastnn("predict", SAMPLE, "-w", tmp_path / "m.npz").stdout
-    assert json.loads(fastnn("predict", SAMPLE, "-w", tmp_path / "m.npz", "--json").stdout).get("verdict") == verdict
+    assert json.loads(fastnn("predict", SAMPLE, "-w", tmp_path / "m.npz", "--json").stdout)["verdict"] == verdict
 
 
 def test_every_documented_option_is_in_help_and_every_option_in_help_is_documented() -> None:
@@ -229,7 +234,7 @@ def test_predict_shows_a_chart_and_json(tmp_path: Path) -> None:
     assert len(fastnn("predict", SAMPLE.parent).stdout.splitlines()) == 10
     lines = list(map(json.loads, fastnn("predict", SAMPLE, SAMPLE.parent / "7.png", "--json").stdout.splitlines()))
     assert [line["label"] for line in lines] == ["3", "7"]
-    assert set(lines[0]) == {"image", "label", "confidence", "probabilities"}
+    assert set(lines[0]) == {"image", "label", "verdict", "confidence", "probabilities"}
     assert sum(lines[0]["probabilities"].values()) == pytest.approx(1)
     top = json.loads(fastnn("predict", SAMPLE, "--json", "--top", 2).stdout)
     assert len(top["probabilities"]) == 2
@@ -264,6 +269,13 @@ def test_doctor_tells_everything() -> None:
     found = json.loads(fastnn("doctor", "--json").stdout)
     assert set(found) == {"machine", "kernels", "threads", "kernel cache", "versions", "extras"}
     assert found["versions"]["numba"] != "missing"
+    wanted: dict[str, set[str]] = {"": set()}
+    for text in requires("fastnn") or ():  # what is installed, not what is written in a list of ours
+        name, extra = re.split(r"[<>=!~; \[]", text)[0], re.search(r"extra == .(\w+)", text)
+        wanted.setdefault(extra[1] if extra else "", set()).add(name)
+    assert set(found["versions"]) == {"fastnn", "Python", "llvmlite"} | wanted.pop("")
+    assert {"plot", "web", "dev"} <= set(wanted)
+    assert {extra: {item.split()[0] for item in line.split(", ")} for extra, line in found["extras"].items()} == wanted
     text = fastnn("doctor").stdout
     for part in ("CPU", "vector", "tile", "quota", "folder", "numba"):
         assert part in text
@@ -385,6 +397,71 @@ def test_a_reader_that_leaves_early(command: tuple[str, ...]) -> None:
     process.stderr.close()
     assert process.wait(60) == 1
     assert err == ""
+
+
+NO_WORK: dict[str, Any] = {  # in place of what takes long: what is said about it matters here
+    "fastnn.warmup.warm": lambda processes: iter([Warm("job", 1.0)]),
+    "fastnn.gradcheck.check": lambda seed: iter([Check("n", "w", "c", 0.0, 1.0)]),
+    "fastnn.bench.table": lambda threads: iter([Row("work", 1.0, 1.0, 1.0)]),
+    "fastnn.bench.phases": lambda *asked: [Phase("step", (1.0,), 1.0)],
+}
+SAYING: tuple[tuple[str, ...], ...] = (
+    *(("data",), ("doctor",), ("show",), ("warmup",), ("gradcheck",), ("bench",), ("bench", "--phases")),
+    *(("predict", str(SAMPLE)), ("plot", "weights", "--text")),
+    ("convert", str(shipped()), "m.npz"),
+)
+
+
+def said_to(stream: TextIO, command: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> int:
+    """The exit code of a command whose stdout is `stream`."""
+    for name, work in NO_WORK.items():
+        monkeypatch.setattr(name, work)
+    monkeypatch.setattr("sys.stdout", stream)
+    code = run(list(command))
+    stream.flush()  # as the interpreter does at its end, where it must not fail either
+    stream.close()
+    return code
+
+
+@pytest.mark.skipif(os.name != "posix", reason="pipes")
+@pytest.mark.parametrize("command", [*SAYING, *((*c, "--json") for c in SAYING[:-2])], ids=" ".join)
+def test_every_command_ends_quietly_when_its_reader_has_left(
+    command: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    read, write = os.pipe()
+    os.close(read)
+    assert said_to(os.fdopen(write, "w"), command, monkeypatch) == 1
+    assert "error" not in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no full disk to write to")
+@pytest.mark.parametrize("command", SAYING[:2], ids=" ".join)
+def test_output_that_cannot_be_written_is_one_line(
+    command: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with Path("/dev/full").open("w") as full:
+        assert said_to(full, command, monkeypatch) == 1
+    assert capsys.readouterr().err == "error: stdout: No space left on device\n"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="a shell")
+@pytest.mark.parametrize(("closed", "code"), [(">&-", 1), ("2>&-", 0), ("<&-", 0)])
+def test_standard_files_that_are_closed(closed: str, code: int, tmp_path: Path) -> None:
+    """The next file that is opened must not be taken for one of them."""
+    command = f"exec {shlex.quote(sys.executable)} -m fastnn convert {shlex.quote(str(shipped()))} m.npz {closed}"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        ["sh", "-c", command], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == code, done.stderr
+    if code:
+        assert "stdout is closed" in clean_error(done, code)
+        assert not list(tmp_path.iterdir())
+    else:
+        assert done.stdout.startswith("m.npz: ")
+        assert done.stderr == ""
+        load(tmp_path / "m.npz")
 
 
 def test_two_runs_at_once_leave_one_sound_file(tmp_path: Path) -> None:

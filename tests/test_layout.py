@@ -27,7 +27,7 @@ MAY_IMPORT = {
     "archives": {"errors"},
     "formats": {"archives", "errors", "network"},
     "weights": {"errors", "files", "formats", "network"},
-    "kernels": {"errors", "machine"},
+    "kernels": {"errors", "files", "machine"},
     "reference": set(),
     "inference": {"datasets", "errors", "kernels", "machine", "network", "reference", "settings"},
     "calibration": {"inference"},

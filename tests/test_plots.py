@@ -7,6 +7,7 @@ import subprocess
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from fastnn import plots
 from fastnn.answers import Answers, answers
 from fastnn.calibration import calibration_error, reliability
 from fastnn.cli import charts
+from fastnn.cli.main import run
 from fastnn.cli.plotting import read_curves
 from fastnn.datasets import Dataset, checked_split
 from fastnn.distribution import to_install
@@ -253,8 +255,97 @@ def test_what_cannot_be_plotted_is_one_line(folder: Path, tmp_path: Path) -> Non
     regression = package.train((table.train.x, table.train.x[:, 0]), 4, loss="squared", epochs=1)
     with pytest.raises(DataError, match="these plots are of classes"):
         answers(regression, table)
-    with pytest.raises(UsageError, match="no test examples"):
-        answers(older, Dataset("t", table.train, None, table.classes))
+    alone = Dataset("t", table.train, None, table.classes)
+    assert (answers(older, alone).part, answers(older, table).part) == ("train", "test")
+    with pytest.raises(UsageError, match="no test examples; take --split train"):
+        answers(older, alone, "test")
+
+
+EPOCH = '{"event": "epoch", "epoch": 1, "loss": 0.5}\n'
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        (EPOCH + EPOCH.replace("0.5", "NaN"), "its loss is not finite"),
+        (EPOCH.replace("0.5", "Infinity"), "its loss is not finite"),
+        (EPOCH.replace("0.5", "-1e999"), "its loss is not finite"),
+        (EPOCH.replace("0.5", "1" + "0" * 400), "line 1 is not what"),
+        (EPOCH.replace('"epoch": 1', '"epoch": NaN'), "its epoch is not finite"),
+        (EPOCH.replace("loss", "strange"), "neither loss, accuracy nor learning_rate"),
+        (EPOCH.replace('"epoch": 1, ', ""), "no epochs in it"),
+        (EPOCH + '{"event": "epoch", "epoch": 2}\n', "neither loss"),
+        (EPOCH.replace("0.5", "[" * 100_000), "line 1 is not what"),
+    ],
+)
+def test_curves_that_cannot_be_drawn(lines: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "log").write_text(lines)
+    with pytest.raises(DataError, match=message):
+        read_curves(tmp_path / "log")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"loss": [0.5, 1e400, 1]}, "its loss is not finite"),
+        ({"loss": [0.5, 10**400, 1]}, "its loss is not finite"),
+        ({"loss": ["a", "b", "c"]}, "holds no history"),
+        ({"loss": 7}, "holds no history"),
+        ({"epoch": []}, "holds no history"),
+        ({"loss": [1], "accuracy": [], "learning_rate": []}, "neither loss, accuracy"),
+    ],
+)
+def test_curves_of_a_model_that_cannot_be_drawn(
+    change: dict[str, Any], message: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = package.load(folder / "model.safetensors")
+    model.metadata["history"]["curves"] |= change
+    monkeypatch.setattr("fastnn.cli.plotting._model", lambda path: model)
+    with pytest.raises(DataError, match=message):
+        read_curves(folder / "model.safetensors")
+
+
+def test_columns_that_are_not_known_are_left_out(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "log").write_text(EPOCH.replace('"loss"', '"strange": 3, "loss"'))
+    assert read_curves(tmp_path / "log") == {"epoch": [1], "loss": [0.5]}
+
+
+def test_which_examples_are_shown_is_said(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Every command that asks a model about examples follows one rule."""
+    with np.load(folder / "digits.npz") as found:
+        np.savez(tmp_path / "alone.npz", x=found["x_train"][:100], y=found["y_train"][:100])
+    monkeypatch.chdir(tmp_path)
+    asked = ("-w", str(folder / "model.safetensors"), "--data", "alone.npz")
+    assert run(["plot", "confusion", *asked, "--text"]) == 0
+    assert "no test examples; these are the training examples" in capsys.readouterr().err
+    assert run(["plot", "confusion", *asked, "--text", "--split", "train"]) == 0
+    assert run(["plot", "confusion", *asked, "--text", "--test", "0.5"]) == 0
+    assert capsys.readouterr().err == ""
+    for command in (["evaluate", *asked], ["plot", "confusion", *asked], ["report", *asked[1:]]):
+        assert run([*command, "--split", "test"]) == 2
+        assert "take --split train" in capsys.readouterr().err
+    assert run(["report", *asked[1:]]) == 0
+    assert "of 100 train examples" in (tmp_path / "report.html").read_text()
+
+
+@pytest.mark.parametrize("name", ["history", "confusion", "predictions", "confidence", "calibration", "first_weights"])
+def test_every_figure_says_what_it_needs(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    picture, p = np.zeros((1, 2, 2)), np.array([[1.0, 0.0]])
+    given: dict[str, tuple[Any, ...]] = {
+        "history": ({"run": {"epoch": [1], "loss": [1.0]}},),
+        "confusion": (np.eye(2, dtype=int), ("a", "b")),
+        "predictions": (picture, p, np.array([0]), ("a", "b"), 1),
+        "confidence": ({"a": 1.0}, "title"),
+        "calibration": (p, np.array([0])),
+        "first_weights": (np.zeros((4, 2)), (2, 2)),
+    }
+    for module in [module for module in sys.modules if module.partition(".")[0] == "matplotlib"]:
+        monkeypatch.delitem(sys.modules, module)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(UsageError, match=r"fastnn\[plot\]"):
+        getattr(plots, name)(*given[name])
 
 
 def test_without_matplotlib_the_terminal_is_offered(folder: Path) -> None:

@@ -20,6 +20,7 @@ from conftest import clean_error, fastnn
 from PIL import Image
 
 import fastnn as package
+from fastnn.cli.main import run
 from fastnn.datasets import cifar, load
 from fastnn.datasets.named import load_cifar10
 from fastnn.datasets.tables import _read, natural
@@ -250,7 +251,9 @@ def test_scaling_is_in_the_model(tmp_path: Path) -> None:
         package.train((scipy.sparse.csr_array(np.eye(6)), np.arange(6) % 2), features="standard")
 
 
-def test_a_regression_by_the_command(tmp_path: Path) -> None:
+def test_a_regression_by_the_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     random = np.random.default_rng(0)
     x = random.standard_normal((300, 2))
     rows = "\n".join(f"{a!r},{b!r},{2 * a - b!r}" for a, b in x.tolist())
@@ -259,8 +262,19 @@ def test_a_regression_by_the_command(tmp_path: Path) -> None:
     done = fastnn("train", "--data", path, *command, "--test", "0.2", "-o", "m.safetensors", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "has a loss of 0.0" in done.stdout
-    done = fastnn("evaluate", "--data", path, "--label", "price", "--weights", "m.safetensors", cwd=tmp_path)
-    assert re.search(r"test: loss (0\.0|\d\.\d+e-0)", done.stdout), done.stdout
+    monkeypatch.chdir(tmp_path)
+    command = ("evaluate", "--data", str(path), "--label", "price", "--weights", "m.safetensors")
+
+    def said(*options: str, code: int = 0) -> str:
+        assert run([*command, *options]) == code
+        return "".join(capsys.readouterr())
+
+    assert re.search(r"t, train: loss (0\.0|\d\.\d+e-0)\S* on 300 examples", said())
+    found = json.loads(said("--json"))
+    assert (found["split"], found["examples"]) == ("train", 300)
+    assert re.search(r"t, test: loss (0\.0|\d\.\d+e-0)\S* on 60 examples", said("--test", "0.2"))
+    assert re.search(r"error: .*no test examples; take --split train.*--test", said("--split", "test", code=2))
+    assert "trained by --loss squared" in said("--min-accuracy", "0.5", "--data", "/nowhere", code=2)
     line = clean_error(fastnn("evaluate", "--data", "strokes", "--weights", "m.safetensors", cwd=tmp_path), 3)
     assert "784 features" in line or "--loss squared" in line
 

@@ -55,6 +55,27 @@ def test_a_job_that_is_stopped_is_gone() -> None:
     job.stop()
 
 
+def test_a_job_ends_with_the_process_that_began_it() -> None:
+    """However that ended: all it leaves is a closed pipe."""
+    job = Job("evaluate uint8")
+    assert job._process.stdin
+    job._process.stdin.close()
+    assert job._process.wait(30) == 1
+    with pytest.raises(RunError, match="failed"):
+        job.wait()
+
+
+def test_a_job_fails_that_can_keep_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    from fastnn import warmup
+    from fastnn.kernels import cache
+
+    monkeypatch.setattr(warmup, "_compile", lambda job: None)
+    warmup.compile_job("evaluate uint8")
+    monkeypatch.setattr(cache, "_unkept", ["x.bin: can't be written (No space left on device)"])
+    with pytest.raises(RunError, match=r"can't be kept: x\.bin: .*No space left"):
+        warmup.compile_job("evaluate uint8")
+
+
 def test_the_jobs_are_what_runs_need() -> None:
     """Every kind of data that passes the gate, dense and sparse."""
     for dtype in ("uint8", "float32", "float64"):
@@ -130,5 +151,7 @@ def test_a_run_that_is_stopped_while_it_compiles_leaves_no_process(tmp_path: Pat
     assert run.wait(30) == 143
     run.stderr.close()
     assert helped or (os.cpu_count() or 1) == 1
+    while children() and time.monotonic() < deadline:
+        time.sleep(0.02)
     assert not children()
     assert not (tmp_path / "model").exists()

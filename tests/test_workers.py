@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import threading
+import time
+import warnings
+from typing import Any
+
+import llvmlite.binding as llvm
 import numpy as np
 import pytest
 
+from fastnn.errors import RunError
 from fastnn.kernels.jit import kernel, standalone
-from fastnn.kernels.workers import Workers, share, stop, sync_area, wait
+from fastnn.kernels.workers import PAUSES, STOP, Workers, share, sync_area, wait
 
 
 @kernel
@@ -26,7 +35,7 @@ def meet(steps, seen, late, sync, thread, threads):
 def leave(sync, thread, threads):
     """Thread 1 stops the others and leaves; they return 7 instead of waiting for ever."""
     if thread == 1:
-        stop(sync)
+        sync[STOP] = 1
         return 0
     return 1 if wait(sync, threads) else 7
 
@@ -60,6 +69,103 @@ def test_an_exception_in_a_worker_reaches_the_caller_and_frees_the_others() -> N
             with pytest.raises(ValueError, match="broken worker"):
                 workers.run(fail, np.zeros(1), sync=sync_area())
         assert workers.run(leave, sync=sync_area()) == 7
+
+
+def slowly(broken: int, ended: list[int]) -> Any:
+    """In place of a kernel: thread `broken` raises at once, the others take their time."""
+
+    def work(sync: np.ndarray, thread: int, threads: int) -> int:
+        if thread == broken:
+            raise ValueError("broken worker")
+        if thread:
+            time.sleep(0.1 * thread)
+        ended.append(thread)
+        return thread
+
+    return work
+
+
+@pytest.mark.parametrize("broken", [0, 1])
+def test_no_worker_runs_on_after_another_failed(broken: int) -> None:
+    """Or it would write to memory that is used again, and a cleared flag would leave it waiting for ever."""
+    ended: list[int] = []
+    with Workers(4) as workers:
+        with pytest.raises(ValueError, match="broken worker"):
+            workers.run(slowly(broken, ended), sync=sync_area())
+        assert sorted(ended) == [thread for thread in range(4) if thread != broken]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals")
+@pytest.mark.parametrize("sender", [0, 1])
+def test_an_interrupt_waits_until_no_worker_runs(sender: int) -> None:
+    """Whether it comes while the first thread works, or while it waits for the others."""
+    ended: list[int] = []
+
+    def work(sync: np.ndarray, thread: int, threads: int) -> int:
+        if thread == sender:
+            os.kill(os.getpid(), signal.SIGINT)
+        return int(slowly(-1, ended)(sync, thread, threads))
+
+    with Workers(3) as workers, pytest.raises(KeyboardInterrupt):
+        try:
+            workers.run(work, sync=sync_area())
+        finally:
+            assert sorted(ended) == [0, 1, 2]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are not forked here")
+def test_a_forked_child_is_told_that_it_has_no_workers() -> None:
+    with Workers(2) as workers:
+        assert workers.run(slowly(-1, []), sync=sync_area()) == 0
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # of forks beside threads, from Python 3.12 on
+            child = os.fork()
+        if not child:
+            code = 1
+            try:
+                signal.alarm(20)  # or a child that waits for ever would outlive the tests
+                workers.run(slowly(-1, []), sync=sync_area())
+            except RunError as error:
+                code = 7 if "forked" in str(error) else 2
+            finally:
+                os._exit(code)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+        assert workers.run(slowly(-1, []), sync=sync_area()) == 0
+
+
+def test_no_work_is_left_to_begin_later_when_threads_cannot_be_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    begin, begun, ended = threading.Thread.start, list[int](), list[int]()
+
+    def start(thread: threading.Thread) -> None:
+        if begun:
+            raise RuntimeError("can't start new thread")
+        begun.append(1)
+        begin(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    with Workers(3) as workers:
+        with pytest.raises(RunError, match=r"3 threads can't be started .* Take fewer"):
+            workers.run(slowly(-1, ended), sync=sync_area())
+        assert ended == [1]
+
+
+@pytest.mark.parametrize(
+    ("triple", "instruction"), [("x86_64-unknown-linux-gnu", "pause"), ("aarch64-unknown-linux-gnu", "isb")]
+)
+def test_a_spin_loop_really_pauses(triple: str, instruction: str) -> None:
+    """The machine code of other machines too, where this LLVM can write it."""
+    llvm.initialize_all_targets()
+    llvm.initialize_all_asmprinters()
+    try:
+        target = llvm.Target.from_triple(triple)
+    except RuntimeError:
+        pytest.skip(f"no {triple} in this LLVM")
+    name, argument = PAUSES[triple.partition("-")[0]]
+    kind, given = ("i32", f"i32 {argument}") if argument is not None else ("", "")
+    text = f"declare void @{name}({kind})\ndefine void @f() {{ call void @{name}({given}) ret void }}"
+    assembly = target.create_target_machine().emit_assembly(llvm.parse_assembly(text))
+    assert [line.split()[0] for line in assembly.splitlines() if line.startswith("\t" + instruction)] == [instruction]
 
 
 CALLABLE_SHARE = standalone(share)

@@ -16,13 +16,15 @@ from fastnn.cli.options import (
     DATA_HELP,
     DataOption,
     LabelOption,
+    TestOption,
     WeightsOption,
     check_out,
     hidden_from,
     settings_from,
+    share_or_place,
     with_settings,
 )
-from fastnn.cli.plotting import SplitName, plot, report
+from fastnn.cli.plotting import SplitOption, plot, report
 from fastnn.cli.running import Outcome, run_training
 from fastnn.errors import FastnnError, QualityError, RunError, UsageError, printable
 
@@ -61,14 +63,6 @@ def _root(
     """Train and use multilayer perceptrons on a CPU, fast."""
 
 
-def _share_or_place(text: str | None) -> float | str | None:
-    """0.2 as a number, anything else as it is."""
-    try:
-        return None if text is None else float(text)
-    except ValueError:
-        return text
-
-
 def _check_threads(threads: int | None) -> None:
     from fastnn.settings import Settings
 
@@ -83,10 +77,7 @@ def train(
         typer.Option("--data", help=DATA_HELP),
     ] = None,
     label: LabelOption = None,
-    test: Annotated[
-        str | None,
-        typer.Option("--test", help="Share of a set without test examples that is kept for testing (0.2), or a file."),
-    ] = None,
+    test: TestOption = None,
     preset: Annotated[
         str | None, typer.Option("--preset", "-p", help="Settings to begin with: quick, good, best or fashion.")
     ] = None,
@@ -127,7 +118,7 @@ def train(
         raise UsageError("--resume needs --checkpoint DIR, the folder of the run to go on with")
     numbers = settings.loss != "softmax"
     tell = display.telling(quiet)
-    dataset = datasets.load(data or begun.data or "auto", label, numbers, _share_or_place(test), validation, tell)
+    dataset = datasets.load(data or begun.data or "auto", label, numbers, share_or_place(test), validation, tell)
     if not quiet:
         note(f"data: {dataset.name}, {len(dataset.train):,} examples ({dataset.origin})")
     reporter = display.Reporter(settings.epochs, quiet)
@@ -185,7 +176,8 @@ def evaluate(
     data: DataOption = "auto",
     label: LabelOption = None,
     weights: WeightsOption = None,
-    split: Annotated[SplitName, typer.Option(help="Which examples.")] = SplitName.test,
+    test: TestOption = None,
+    split: SplitOption = None,
     min_accuracy: Annotated[
         float | None, typer.Option(help="Exit with code 4 when the accuracy (0 to 1) is below this.")
     ] = None,
@@ -194,14 +186,18 @@ def evaluate(
 ) -> None:
     """Loss, accuracy and confusion of a model on a data set."""
     from fastnn import datasets
+    from fastnn.answers import chosen_part
     from fastnn.model import load
 
     if min_accuracy is not None and not 0 <= min_accuracy <= 1:
         raise UsageError(f"--min-accuracy {min_accuracy}: expected 0 to 1, for example 0.98")
     _check_threads(threads)
     model = load(weights)
-    dataset = datasets.load(data, label, model.loss != "softmax", tell=display.telling(as_json))
-    examples = dataset.train if split is SplitName.train or dataset.test is None else dataset.test
+    if min_accuracy is not None and model.loss != "softmax":
+        raise UsageError(f"--min-accuracy: this model was trained by --loss {model.loss}, which has no right answers")
+    numbers = model.loss != "softmax"
+    dataset = datasets.load(data, label, numbers, share_or_place(test), tell=display.telling(as_json))
+    part, examples = chosen_part(dataset, split)
     if model.loss == "softmax" and dataset.features == model.network.sizes[0]:
         examples = datasets.relabelled(examples, dataset.classes, model.classes, dataset.name)
     result = model.evaluate(examples, threads=threads)
@@ -209,7 +205,7 @@ def evaluate(
         print_json(
             {
                 "data": dataset.name,
-                "split": split.value,
+                "split": part,
                 "examples": result.examples,
                 "loss": result.loss,
                 "accuracy": result.accuracy,
@@ -219,14 +215,14 @@ def evaluate(
             }
         )
     elif result.accuracy is None:
-        say(f"{dataset.name}, {split.value}: loss {result.loss:.4g} on {result.examples:,} examples")
+        say(f"{dataset.name}, {part}: loss {result.loss:.4g} on {result.examples:,} examples")
     else:
         say(
-            f"{dataset.name}, {split.value}: {result.accuracy:.2%} of {result.examples:,} right, "
+            f"{dataset.name}, {part}: {result.accuracy:.2%} of {result.examples:,} right, "
             f"loss {result.loss:.4f}, calibration error {result.calibration_error:.2%}"
         )
         say(display.confusion(result.confusion, model.classes))
-    if min_accuracy is not None and (result.accuracy or 0) < min_accuracy:
+    if min_accuracy is not None and result.accuracy is not None and result.accuracy < min_accuracy:
         raise QualityError(f"accuracy {result.accuracy:.4f} is below --min-accuracy {min_accuracy:g}")
 
 

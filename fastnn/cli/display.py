@@ -160,11 +160,14 @@ class Reporter:
         elif not self._quiet and count == 1:
             note(text)
 
-    def compiled(self, seconds: float, count: int) -> None:
-        """Compilation is over."""
+    def compiled(self, seconds: float, count: int, unkept: str | None) -> None:
+        """Compilation is over; `unkept` says why its kernels could not be kept, if they could not."""
         if count and not self._quiet:
             self._rewrite("")
-            note(f"compiled {count} functions in {seconds:.1f} s; later runs load them")
+            later = "later runs load them"
+            if unkept:
+                later = f"later runs compile again: {printable(unkept)}. Set FASTNN_CACHE_DIR to a folder of your own"
+            note(f"compiled {count} functions in {seconds:.1f} s; {later}")
 
     def progress(self, done: Progress) -> None:
         """Somewhere in an epoch."""

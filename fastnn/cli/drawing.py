@@ -12,6 +12,7 @@ import typer
 
 from fastnn.cli.display import note, say
 from fastnn.cli.options import check_out
+from fastnn.cli.signals import noted
 from fastnn.errors import UsageError, printable
 from fastnn.files import atomic_write
 
@@ -63,7 +64,7 @@ def draw(
 
             Thread(target=webbrowser.open, args=(address,), daemon=True).start()
 
-    with listening:
+    with listening, noted():  # the server ends by itself, with the answers that it has begun
         serve(app, listening, ready)
 
 

@@ -4,30 +4,35 @@ from __future__ import annotations
 
 import os
 import sys
-import traceback
 
+from fastnn.cli import signals
 from fastnn.errors import FastnnError, printable
-
-INTERRUPTED, TERMINATED = 130, 143
-
-
-class Terminated(BaseException):
-    """SIGTERM arrived."""
 
 
 def main(args: list[str] | None = None) -> None:
     """Run the command and leave with its exit code."""
-    debug = "--debug" in (sys.argv[1:] if args is None else args)
-    code = _run(args, debug)
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        _drop_stdout()
-        code = code or 1
+    signals.listen()
+    code = run(sys.argv[1:] if args is None else args)
+    signals.ignore()
     sys.exit(code)
 
 
-def _run(args: list[str] | None, debug: bool) -> int:
+def run(args: list[str]) -> int:
+    """Run the command; its exit code."""
+    debug = "--debug" in args
+    _open_standard_files()
+    if sys.stdout is None:
+        return _fail("stdout is closed, so that no result could be written. Try: >/dev/null", 1, debug)
+    code = _run(args, debug)
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        code = code or _no_output(error, debug)
+        _drop_stdout()
+    return code
+
+
+def _run(args: list[str], debug: bool) -> int:
     import typer
     from typer.exceptions import TyperException
 
@@ -40,10 +45,9 @@ def _run(args: list[str] | None, debug: bool) -> int:
         return stop.exit_code
     except FastnnError as error:
         return _fail(str(error), error.exit_code, debug)
-    except (KeyboardInterrupt, typer.Abort):
-        return _fail("interrupted", INTERRUPTED, debug)
-    except Terminated:
-        return _fail("terminated", TERMINATED, debug)
+    except signals.Stopped as stop:
+        signals.leave(stop.number)
+        raise
     except SystemExit as stop:  # how Typer leaves when the reader of our output has left
         return stop.code if isinstance(stop.code, int) else 1
     except BrokenPipeError:
@@ -62,6 +66,8 @@ def _run(args: list[str] | None, debug: bool) -> int:
 
 def _fail(message: str, code: int, debug: bool) -> int:
     if debug:
+        import traceback
+
         traceback.print_exc()
     try:
         print(f"error: {printable(message, 2_000)}", file=sys.stderr)
@@ -70,6 +76,24 @@ def _fail(message: str, code: int, debug: bool) -> int:
     return code
 
 
+def _no_output(error: OSError, debug: bool) -> int:
+    """Say why the last of the output could not be written, unless its reader has left."""
+    if isinstance(error, BrokenPipeError):
+        return 1
+    return _fail(f"stdout: {error.strerror or error}", 1, debug)
+
+
 def _drop_stdout() -> None:
     """Whoever read our output has left; nothing more is to be said, not even by the interpreter at exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _open_standard_files() -> None:
+    """Standard files that were closed become the null device, or the next file opened would be taken for one."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+    if sys.stderr is None:  # print() would turn to stdout
+        sys.stderr = open(os.devnull, "w")  # noqa: PTH123, SIM115 - kept until the end

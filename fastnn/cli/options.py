@@ -23,9 +23,21 @@ DataOption = Annotated[str, typer.Option("--data", help=DATA_HELP)]
 LabelOption = Annotated[
     str | None, typer.Option("--label", help="Column of labels of a table, by name or number; several for numbers.")
 ]
+TestOption = Annotated[
+    str | None,
+    typer.Option("--test", help="Share of a set without test examples that is kept for testing (0.2), or a file."),
+]
 WeightsOption = Annotated[
     Path | None, typer.Option("--weights", "-w", help="Model file; the shipped MNIST model by default.")
 ]
+
+
+def share_or_place(text: str | None) -> float | str | None:
+    """0.2 as a number, anything else as it is."""
+    try:
+        return None if text is None else float(text)
+    except ValueError:
+        return text
 
 
 def check_out(path: Path, option: str = "--out") -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
@@ -12,7 +13,7 @@ import typer
 
 from fastnn.cli import display
 from fastnn.cli.display import note, say
-from fastnn.cli.options import DataOption, LabelOption, WeightsOption, check_out
+from fastnn.cli.options import DataOption, LabelOption, TestOption, WeightsOption, check_out, share_or_place
 from fastnn.errors import DataError, UsageError, printable
 from fastnn.files import atomic_write
 
@@ -30,6 +31,7 @@ RunsArgument = Annotated[
     list[Path], typer.Argument(help="Model files, or what train --json printed.", metavar="RUN...", show_default=False)
 ]
 _KINDS = ("png", "svg", "pdf")
+_COLUMNS = ("epoch", "loss", "accuracy", "learning_rate", "validation_loss", "validation_accuracy")
 
 
 class SplitName(StrEnum):
@@ -39,7 +41,9 @@ class SplitName(StrEnum):
     train = "train"
 
 
-SplitOption = Annotated[SplitName, typer.Option(help="Which part of the data.")]
+SplitOption = Annotated[
+    SplitName | None, typer.Option(help="Which examples; test by default, or train where there are no others.")
+]
 
 
 def _show(name: str, out: Path | None, text: bool, chart: Callable[[Any], str], figure: Callable[[Any], Any]) -> None:
@@ -81,11 +85,15 @@ def _model(weights: Path | None) -> Model:
     return load(weights)
 
 
-def _answers(weights: Path | None, data: str, label: str | None, split: SplitName) -> Answers:
+def _answers(weights: Path | None, data: str, label: str | None, test: str | None, split: SplitName | None) -> Answers:
     from fastnn import answers, datasets
 
     model = _model(weights)
-    return answers.answers(model, datasets.load(data, label, model.loss != "softmax"), split.value)
+    dataset = datasets.load(data, label, model.loss != "softmax", share_or_place(test))
+    found = answers.answers(model, dataset, split)
+    if split is None and found.part == "train":
+        note(f"{dataset.name}: no test examples; these are the training examples")
+    return found
 
 
 def read_curves(path: Path) -> dict[str, list[float]]:
@@ -104,32 +112,40 @@ def read_curves(path: Path) -> dict[str, list[float]]:
     if is_lines:
         return _curves_of_lines(path)
     found = _model(path).metadata.get("history", {}).get("curves", {})
-    count = len(found.get("epoch", [])) if isinstance(found, dict) else 0
-    whole = count and all(
-        isinstance(column, list) and len(column) == count and all(type(v) in (int, float) for v in column)
-        for column in found.values()
+    whole = isinstance(found, dict) and all(
+        isinstance(found.get(key, []), list) and all(type(v) in (int, float) for v in found.get(key, []))
+        for key in _COLUMNS
     )
-    if not whole:
-        raise DataError(f"{printable(path)}: holds no history of epochs; models of 'fastnn train' do from 0.2 on")
-    return found
+    if not whole or not found.get("epoch"):
+        raise DataError(f"{printable(path)}: holds no history of epochs; a model that 'fastnn train' writes holds one")
+    return _known_curves(path, found)
 
 
 def _curves_of_lines(path: Path) -> dict[str, list[float]]:
-    found: dict[str, list[float]] = {"epoch": []}
-    keys = ("epoch", "loss", "accuracy", "learning_rate", "validation_loss", "validation_accuracy")
+    found: dict[str, list[float]] = {}
     for number, line in enumerate(path.read_text("utf-8", "replace").splitlines(), 1):
         try:
             event: dict[str, Any] = json.loads(line) if line.strip() else {}
             if event.get("event") == "epoch":
-                for key in keys:
+                for key in _COLUMNS:
                     if event.get(key) is not None:
                         found.setdefault(key, []).append(float(event[key]))
-        except (ValueError, TypeError, AttributeError) as error:
+        except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
             raise DataError(f"{printable(path)}: line {number} is not what train --json prints") from error
-    found = {key: column for key, column in found.items() if len(column) == len(found["epoch"])}
     if not found.get("epoch"):
         raise DataError(f"{printable(path)}: no epochs in it")
-    return found
+    return _known_curves(path, found)
+
+
+def _known_curves(path: Path, found: dict[str, list[float]]) -> dict[str, list[float]]:
+    """The columns that can be drawn: known, and with a finite number for every epoch."""
+    known = {key: found[key] for key in _COLUMNS if key in found and len(found[key]) == len(found["epoch"])}
+    for key, column in known.items():
+        if not all(abs(value) <= sys.float_info.max for value in column):  # false for NaN; integers may be larger
+            raise DataError(f"{printable(path)}: its {key} is not finite everywhere, so there is no curve to draw")
+    if not set(known) & {"loss", "accuracy", "learning_rate"}:
+        raise DataError(f"{printable(path)}: its epochs have neither loss, accuracy nor learning_rate")
+    return known
 
 
 @plot.command()
@@ -146,13 +162,14 @@ def confusion(
     weights: WeightsOption = None,
     data: DataOption = "auto",
     label: LabelOption = None,
-    split: SplitOption = SplitName.test,
+    test: TestOption = None,
+    split: SplitOption = None,
     out: OutOption = None,
     text: TextOption = False,
 ) -> None:
     """Which class is taken for which."""
     _check(out)
-    answers = _answers(weights, data, label, split)
+    answers = _answers(weights, data, label, test, split)
     counts = answers.confusion, answers.classes
     _show("confusion", out, text, lambda _: display.confusion(*counts), lambda plots: plots.confusion(*counts))
 
@@ -162,7 +179,8 @@ def predictions(
     weights: WeightsOption = None,
     data: DataOption = "auto",
     label: LabelOption = None,
-    split: SplitOption = SplitName.test,
+    test: TestOption = None,
+    split: SplitOption = None,
     most: Annotated[bool, typer.Option("--most-confident", help="Those it is surest of.")] = False,
     least: Annotated[bool, typer.Option("--least-confident", help="Those it is least sure of.")] = False,
     wrong: Annotated[bool, typer.Option("--wrong", help="Those it gets wrong, the surest first.")] = False,
@@ -177,7 +195,7 @@ def predictions(
     if count is not None and not 1 <= count <= 400:
         raise UsageError(f"--count {count}: expected 1 to 400")
     which = "most-confident" if most else "least-confident" if least else "wrong" if wrong else "each"
-    answers = _answers(weights, data, label, split)
+    answers = _answers(weights, data, label, test, split)
     rows = answers.chosen(which, count or (8 if text else 40))
     if not len(rows):
         note("nothing to show: every answer is right")
@@ -199,7 +217,8 @@ def confidence(
     weights: WeightsOption = None,
     data: DataOption = "auto",
     label: LabelOption = None,
-    split: SplitOption = SplitName.test,
+    test: TestOption = None,
+    split: SplitOption = None,
     out: OutOption = None,
     text: TextOption = False,
 ) -> None:
@@ -215,7 +234,7 @@ def confidence(
         best = answer.label
     else:
         best = None
-        answers = _answers(weights, data, label, split)
+        answers = _answers(weights, data, label, test, split)
         found = answers.mean_confidence()
         title = f"mean probability of the true class, {len(answers.labels):,} examples"
     _show(
@@ -232,13 +251,14 @@ def calibration(
     weights: WeightsOption = None,
     data: DataOption = "auto",
     label: LabelOption = None,
-    split: SplitOption = SplitName.test,
+    test: TestOption = None,
+    split: SplitOption = None,
     out: OutOption = None,
     text: TextOption = False,
 ) -> None:
     """How often answers of each confidence are right."""
     _check(out)
-    answers = _answers(weights, data, label, split)
+    answers = _answers(weights, data, label, test, split)
     p, y = answers.probabilities, answers.labels
     _show("calibration", out, text, lambda charts: charts.calibration(answers), lambda plots: plots.calibration(p, y))
 
@@ -272,7 +292,8 @@ def report(
     run: Annotated[Path | None, typer.Argument(help="Model file; the shipped one by default.")] = None,
     data: DataOption = "auto",
     label: LabelOption = None,
-    split: SplitOption = SplitName.test,
+    test: TestOption = None,
+    split: SplitOption = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="HTML file to write.")] = Path("report.html"),
 ) -> None:
     """One HTML file about a model: how it was trained, what it gets right and wrong, how sure it is."""
@@ -280,7 +301,7 @@ def report(
 
     check_out(out)
     path = run or weights.shipped()
-    model, answers = _model(path), _answers(path, data, label, split)
+    model, answers = _model(path), _answers(path, data, label, test, split)
     try:
         curves = read_curves(path)
     except DataError:  # of an older model

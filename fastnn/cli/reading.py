@@ -61,13 +61,12 @@ def _event(answer: Prediction, top: int | None) -> dict[str, Any]:
     keep = {name for name, _ in best}
     event: dict[str, Any] = {
         "label": answer.label,
+        "verdict": answer.verdict,
         "confidence": answer.confidence,
         "probabilities": {k: v for k, v in answer.probabilities.items() if k in keep},
     }
     if answer.warning:
         event["warning"] = answer.warning
-    if answer.verdict != "sure":
-        event["verdict"] = answer.verdict
     return event
 
 

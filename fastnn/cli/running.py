@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastnn.cli import display
 from fastnn.cli.display import note, print_json, say
-from fastnn.cli.main import Terminated
+from fastnn.cli.signals import Stopped, noted
 from fastnn.errors import DivergedError, RunError, UsageError, printable
 
 if TYPE_CHECKING:
@@ -18,9 +17,6 @@ if TYPE_CHECKING:
     from fastnn.datasets.base import Dataset
     from fastnn.settings import Settings
     from fastnn.training import Epoch, Training
-
-
-_INSISTENCE = 0.05  # seconds until a signal is raised again
 
 
 @dataclass(frozen=True)
@@ -33,45 +29,6 @@ class Outcome:
     resume: bool = False
     as_json: bool = False
     quiet: bool = False
-
-
-class Signals:
-    """SIGINT and SIGTERM while a run goes on: raised where the run is consistent, so that it can be saved.
-
-    A second one is raised at once. What is raised while kernels are compiled may be swallowed (Python ignores
-    exceptions in callbacks of weak references), so it is raised again until it is answered.
-    """
-
-    def __init__(self, run: Training) -> None:
-        self._run, self._caught, self._answered = run, list[BaseException](), False
-
-    def listen(self) -> None:
-        """From now on."""
-        signal.signal(signal.SIGINT, lambda number, frame: self._come(KeyboardInterrupt()))
-        signal.signal(signal.SIGTERM, lambda number, frame: self._come(Terminated()))
-
-    def _come(self, stop: BaseException) -> None:
-        self._caught.append(stop)
-        if self._run.resting or len(self._caught) > 1:
-            if hasattr(signal, "setitimer"):
-                signal.signal(signal.SIGALRM, self._repeat)
-                signal.setitimer(signal.ITIMER_REAL, _INSISTENCE, _INSISTENCE)
-            raise stop
-
-    def _repeat(self, number: int, frame: object) -> None:
-        if not self._answered and self._run.resting:
-            raise self._caught[0]
-
-    def answer(self) -> None:
-        """It has arrived."""
-        self._answered = True
-        if hasattr(signal, "setitimer"):
-            signal.setitimer(signal.ITIMER_REAL, 0)
-
-    def raise_if_any(self) -> None:
-        """Called where the run is consistent."""
-        if self._caught:
-            raise self._caught[0]
 
 
 def run_training(dataset: Dataset, settings: Settings, reporter: display.Reporter, outcome: Outcome) -> None:
@@ -97,27 +54,25 @@ def run_training(dataset: Dataset, settings: Settings, reporter: display.Reporte
         elif outcome.resume and not outcome.quiet:
             note(f"no checkpoint in {printable(outcome.checkpoint)} yet; beginning anew")
         run.fingerprint  # noqa: B018 - hashed now, so that nobody waits for it at a signal
-        signals = Signals(run)
+        _compile_and_tell(run, reporter)
+        with noted() as raise_if_stopped:  # before, nothing is lost by leaving at once
 
-        def rest(run: Training) -> None:
-            signals.raise_if_any()
-            if checkpoints:
-                checkpoints.save_if_due(run)
+            def rest(run: Training) -> None:
+                raise_if_stopped()
+                if checkpoints:
+                    checkpoints.save_if_due(run)
 
-        run.on_safe = rest
-        signals.listen()
-        try:
-            _train(run, reporter, outcome, checkpoints)
-        except DivergedError:  # the weights are those before the epoch that did
-            _save_what_is_there(run, outcome.out, "diverged;")
-            raise
-        except (KeyboardInterrupt, Terminated):
-            signals.answer()
-            if run.resting:  # else a second signal came inside a call: what was saved before must do
+            run.on_safe = rest
+            try:
+                _train(run, reporter, outcome, checkpoints)
+            except DivergedError:  # the weights are those before the epoch that did
+                _save_what_is_there(run, outcome.out, "diverged;")
+                raise
+            except Stopped:
                 if checkpoints and checkpoints.save(run):
                     note(f"stopped after {run.state.epoch} epochs; the same command with --resume goes on from there")
                 _save_what_is_there(run, outcome.out, "interrupted;")
-            raise
+                raise
 
 
 def _warn(text: str) -> None:
@@ -132,9 +87,6 @@ def _save_what_is_there(run: Training, out: Path, why: str) -> None:
 
 
 def _train(run: Training, reporter: display.Reporter, outcome: Outcome, checkpoints: Checkpoints | None) -> None:
-    with display.counted_compilation(reporter) as compiled:
-        _compile(run)
-    reporter.compiled(run.compile_seconds, compiled[0])
     if outcome.as_json:
         print_json(_start_event(run))
     for epoch in run:
@@ -189,21 +141,29 @@ def _described(epoch: Epoch) -> dict[str, Any]:
     return {k: v for k, v in vars(epoch).items() if v is not None or not k.startswith("validation")}
 
 
+def _compile_and_tell(run: Training, reporter: display.Reporter) -> None:
+    from fastnn.kernels.cache import unkept
+
+    with display.counted_compilation(reporter) as compiled:
+        _compile(run)
+    reporter.compiled(run.compile_seconds, compiled[0], unkept())
+
+
 def _compile(run: Training) -> None:
     """Compile what the run needs; where two cores are, its evaluation at the same time, in another process."""
     from fastnn.kernels.cache import cache_folder, folder_problem
     from fastnn.machine import available_threads
     from fastnn.warmup import Job
 
-    helper = None
-    if run.dataset.test and not run.evaluation_is_kept() and available_threads() > 1:
+    helper, evaluates = None, run.dataset.test or run.validation
+    if evaluates and not run.evaluation_is_kept() and available_threads() > 1:
         helper = None if folder_problem(cache_folder()) else Job(f"evaluate {run.dataset.train.x.dtype}")
     try:
         run.compile()
         if helper:
             with suppress(RunError):  # then it is compiled here
                 helper.wait()
-        if run.dataset.test:
+        if evaluates:
             run.compile_evaluation()
     finally:
         if helper:

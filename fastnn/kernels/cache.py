@@ -14,7 +14,6 @@ import pickle
 import shutil
 import stat
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from functools import cache
@@ -29,10 +28,13 @@ import platformdirs
 from numba.core.caching import CompileResultCacheImpl, _Cache
 from numba.core.serialize import dumps
 
+from fastnn.errors import RunError
+from fastnn.files import atomic_write
 from fastnn.kernels.host import SHAPE
 
 _HASH_BYTES = 32
 _OLD = 90 * 24 * 3600  # seconds
+_unkept: list[str] = []  # why kernels that were compiled in this process could not be kept
 
 
 @cache
@@ -75,11 +77,19 @@ def folder_problem(folder: Path) -> str | None:
     return None if os.access(folder, os.W_OK) else f"{folder} can't be written"
 
 
+def unkept() -> str | None:
+    """Why the last kernel that could not be kept was not; None when all that this process compiled were."""
+    return _unkept[-1] if _unkept else None
+
+
 def _forget_old(folder: Path) -> None:
     """Remove the machine code of other versions that was written long ago."""
-    for other in folder.parent.iterdir():
-        if other != folder and time.time() - other.stat().st_mtime > _OLD:
-            shutil.rmtree(other, ignore_errors=True)
+    try:
+        for other in folder.parent.iterdir():
+            if other != folder and time.time() - other.stat().st_mtime > _OLD:
+                shutil.rmtree(other, ignore_errors=True)
+    except OSError:  # another process did it meanwhile
+        pass
 
 
 class _Serializer(CompileResultCacheImpl):  # type: ignore[misc]
@@ -140,23 +150,19 @@ class KernelCache(_Cache):  # type: ignore[misc]
             return None
 
     def save_overload(self, signature: Any, data: Any) -> None:
-        """Write the compiled kernel, whole or not at all; a folder that can't be written is no error."""
+        """Write the compiled kernel, whole or not at all; that it can't be written is no error, see `unkept`."""
         if not self._serializer.check_cachable(data):
             return
         path = self._path(signature, data.codegen)
-        if folder_problem(path.parent):
+        problem = folder_problem(path.parent)
+        if problem:
+            _unkept.append(problem)
             return
         payload = dumps(self._serializer.reduce(data))
-        temporary = None
         try:
-            with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".", suffix=".tmp", delete=False) as file:
-                temporary = Path(file.name)
+            with atomic_write(path) as file:
                 file.write(hashlib.sha256(payload).digest() + payload)
-            os.replace(temporary, path)
-            _forget_old(path.parent)
-        except OSError:
-            if temporary is not None:
-                try:
-                    temporary.unlink(missing_ok=True)
-                except OSError:
-                    pass
+        except RunError as error:
+            _unkept.append(str(error))
+            return
+        _forget_old(path.parent)

@@ -11,6 +11,7 @@ from numba.core.registry import CPUDispatcher
 from numba.extending import overload
 
 from fastnn.kernels.cache import KernelCache
+from fastnn.kernels.interrupts import uninterrupted
 
 # fastmath=True makes isnan and isfinite lie, so that a diverged run would look healthy. These four allow
 # sums to be vectorised and products fused, and leave NaN and infinity what they are.
@@ -76,10 +77,20 @@ class _SelfContained(JITCodeLibrary):  # type: ignore[misc]
         super()._optimize_final_module()
 
 
+class _Kernel(CPUDispatcher):  # type: ignore[misc]
+    """A function that is compiled or loaded whole, whatever signals come."""
+
+    def compile(self, sig):
+        """Compile for these argument types, or load what was compiled before."""
+        with uninterrupted():
+            return super().compile(sig)
+
+
 def kernel(function):
     """Compile a function that Python calls, and keep its machine code between processes."""
     _KERNELS.add(function.__qualname__)
     dispatcher = njit(**OPTIONS)(function)
+    dispatcher.__class__ = _Kernel
     dispatcher.targetctx.codegen()._library_class = _SelfContained  # no different for functions that are not ours
     dispatcher._cache = KernelCache(function)
     return dispatcher

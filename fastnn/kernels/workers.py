@@ -10,7 +10,7 @@ from __future__ import annotations
 import ctypes
 import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent import futures
 from typing import Any
 
 import llvmlite.binding as llvm
@@ -20,11 +20,19 @@ from numba import typeof
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
+from fastnn.errors import RunError
+from fastnn.kernels.interrupts import uninterrupted
 from fastnn.kernels.jit import jit
 
 _SPINS = 1000  # pauses before a thread offers its core: 0.16 s an epoch beside a busy process, 3.6 s without
-_ARRIVED, _STOP = 0, 16  # slots of `sync`, each on a cache line of its own
+_ARRIVED, STOP = 0, 16  # slots of `sync`, each on a cache line of its own
 _YIELD = "fastnn_yield"
+# what tells a core of a spin loop, with its argument. ARM's `yield` hardly waits, so that `_SPINS` would be over too
+# soon; `isb` empties the pipeline each time (15: the whole system, its only scope)
+PAUSES = {
+    **dict.fromkeys(("x86_64", "i686"), ("llvm.x86.sse2.pause", None)),
+    **dict.fromkeys(("aarch64", "arm64"), ("llvm.aarch64.isb", 15)),
+}
 
 
 def _system_yield() -> Any:
@@ -73,15 +81,11 @@ def _pause(typingctx):
     """Tell the core that this is a spin loop."""
 
     def codegen(context, builder, signature, args):
-        machine = llvm.get_process_triple().partition("-")[0]
-        if machine in ("x86_64", "i686"):
-            kind, name, args = ir.FunctionType(ir.VoidType(), []), "llvm.x86.sse2.pause", []
-        elif machine in ("aarch64", "arm64"):
-            kind, name = ir.FunctionType(ir.VoidType(), [ir.IntType(32)]), "llvm.aarch64.hint"
-            args = [ir.IntType(32)(1)]
-        else:
-            return context.get_dummy_value()
-        builder.call(cgutils.get_or_insert_function(builder.module, kind, name), args)
+        name, argument = PAUSES.get(llvm.get_process_triple().partition("-")[0], (None, None))
+        if name:
+            given = [] if argument is None else [ir.Constant(ir.IntType(32), argument)]
+            kind = ir.FunctionType(ir.VoidType(), [value.type for value in given])
+            builder.call(cgutils.get_or_insert_function(builder.module, kind, name), given)
         return context.get_dummy_value()
 
     return types.void(), codegen
@@ -109,17 +113,11 @@ def wait(sync, threads):
         if spins < _SPINS:
             spins += 1
             _pause()
-        elif _load(sync, _STOP) != 0:
+        elif _load(sync, STOP) != 0:
             return False
         else:
             _offer_core()
     return True
-
-
-@jit
-def stop(sync):
-    """Free every worker that waits, now and later."""
-    _fetch_add(sync, _STOP, 1)
 
 
 @jit
@@ -148,35 +146,57 @@ class Workers:
     """
 
     def __init__(self, threads: int) -> None:
-        self.threads = threads
-        self._pool = ThreadPoolExecutor(threads - 1, "fastnn") if threads > 1 else None
+        self.threads, self._process = threads, os.getpid()
+        self._pool = futures.ThreadPoolExecutor(threads - 1, "fastnn") if threads > 1 else None
 
     def run(self, kernel: Callable[..., int], *args: Any, sync: np.ndarray) -> int:
         """Call ``kernel(*args, sync, thread, threads)`` on every thread; the result of thread 0.
 
-        Compile it with `compile_for` beforehand. An exception in one thread frees the others and is raised here.
+        Compile it with `compile_for` beforehand. An exception in one thread frees the others and is raised here, once
+        all have ended: nothing works on the arrays after. Ctrl-C waits for that too.
+
+        Raises
+        ------
+        RunError
+            In a forked child, where the threads are not; or when no more threads can be started.
         """
         sync[:] = 0
+        if self._pool is None:
+            return kernel(*args, sync, 0, 1)
+        if os.getpid() != self._process:
+            raise RunError(
+                "this process was forked from the one whose threads these are. Take threads=1, or start processes by "
+                "'spawn' (multiprocessing.set_start_method)"
+            )
 
         def one(thread: int) -> int:
             try:
                 return kernel(*args, sync, thread, self.threads)
             except BaseException:
-                sync[_STOP] = 1
+                sync[STOP] = 1
                 raise
 
-        if self._pool is None:
-            return one(0)
-        others = []
-        try:
-            others = [self._pool.submit(one, thread) for thread in range(1, self.threads)]
-            return one(0)
-        except BaseException:
-            sync[_STOP] = 1
-            raise
-        finally:
+        with uninterrupted():
+            others = self._begin(one, sync)
+            try:
+                result = one(0)
+            finally:
+                futures.wait(others)
             for other in others:
                 other.result()
+            return result
+
+    def _begin(self, one: Callable[[int], int], sync: np.ndarray) -> list[futures.Future[int]]:
+        """Give all threads but the first their work; all, or none."""
+        others = list[futures.Future[int]]()
+        try:
+            for thread in range(1, self.threads):
+                others.append(self._pool.submit(one, thread))
+        except RuntimeError as error:  # its work waits for a thread even so, and must not begin later
+            sync[STOP] = 1
+            self._pool.shutdown(cancel_futures=True)
+            raise RunError(f"{self.threads} threads can't be started ({error}). Take fewer: --threads 1") from error
+        return others
 
     def close(self) -> None:
         """Let the threads go."""
