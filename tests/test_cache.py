@@ -104,7 +104,7 @@ def test_damaged_files_are_compiled_anew(damage: str, tmp_path: Path) -> None:
     assert path.read_bytes() != bad
 
 
-def test_any_flipped_bit_is_caught_before_it_can_run(tmp_path: Path) -> None:
+def test_any_flipped_bit_is_caught_before_it_can_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the hash, 4 of 24 flips crashed the process."""
     from fastnn.kernels.cache import KernelCache
     from fastnn.kernels.measure import gradient_product
@@ -119,21 +119,18 @@ def test_any_flipped_bit_is_caught_before_it_can_run(tmp_path: Path) -> None:
         def magic_tuple(self) -> tuple[str]:
             return ("x",)
 
-    os.environ["FASTNN_CACHE_DIR"] = str(tmp_path)
-    try:
-        cache = KernelCache(gradient_product.py_func)
-        run_script(ROOT, tmp_path)
-        (good_path,) = kept(tmp_path)
-        good = good_path.read_bytes()
-        path = cache._path("s", Context())
-        for at in range(0, len(good), max(1, len(good) // 200)):
-            bad = bytearray(good)
-            bad[at] ^= 1 << (at % 8)
-            path.write_bytes(bad)
-            assert cache.load_overload("s", Context()) is None
-            assert not path.exists()
-    finally:
-        del os.environ["FASTNN_CACHE_DIR"]
+    monkeypatch.setenv("FASTNN_CACHE_DIR", str(tmp_path))
+    cache = KernelCache(gradient_product.py_func)
+    run_script(ROOT, tmp_path)
+    (good_path,) = kept(tmp_path)
+    good = good_path.read_bytes()
+    path = cache._path("s", Context())
+    for at in range(0, len(good), max(1, len(good) // 200)):
+        bad = bytearray(good)
+        bad[at] ^= 1 << (at % 8)
+        path.write_bytes(bad)
+        assert cache.load_overload("s", Context()) is None
+        assert not path.exists()
 
 
 def test_machine_code_of_old_versions_is_forgotten(tmp_path: Path) -> None:

@@ -10,12 +10,12 @@ from dataclasses import fields
 import numpy as np
 import pytest
 from conftest import ROOT, make_dataset
+from panels import callable_once
 
 from fastnn import reference, schedules
 from fastnn.kernels import hidden as hidden_module
 from fastnn.kernels import losses as losses_module
 from fastnn.kernels import update as update_module
-from fastnn.kernels.jit import standalone
 from fastnn.kernels.layout import aligned_zeros
 from fastnn.kernels.update import Rule, Step
 from fastnn.network import Network
@@ -27,7 +27,9 @@ sys.path.insert(0, str(ROOT / "tests" / "golden"))
 from optimizers import CASES, START, STEPS, gradient
 
 GOLDEN = json.loads((ROOT / "tests" / "golden" / "optimizers.json").read_text())
-update, limit_norms, clipping = (standalone(getattr(update_module, n)) for n in ("update", "limit_norms", "clipping"))
+update, limit_norms, clipping = map(
+    callable_once, (update_module.update, update_module.limit_norms, update_module.clipping)
+)
 
 
 def rule(kernel: str, size: int, dtype: str, **numbers: float) -> Rule:
