@@ -107,9 +107,10 @@ def test_help_and_predict_need_no_numba() -> None:
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
+def trained(tmp_path_factory: pytest.TempPathFactory, digits: Path) -> tuple[Path, subprocess.CompletedProcess[str]]:
     folder = tmp_path_factory.mktemp("run")
-    done = fastnn("train", "--data", "strokes", "--epochs", 2, "--json", "--seed", 4, cwd=folder)
+    command = ("train", "--data", digits, "--epochs", 2, "--batch-size", 8, "--json", "--seed", 4)
+    done = fastnn(*command, cwd=folder)
     assert done.returncode == 0, done.stderr
     return folder / "model.safetensors", done
 
@@ -130,13 +131,13 @@ def test_train_prints_the_events_of_the_design(trained: tuple[Path, subprocess.C
         "seed",
         "compile_seconds",
     }
-    assert (start["event"], start["data"], start["examples"], start["features"]) == ("start", "strokes", 60_000, 784)
+    assert (start["event"], start["data"], start["examples"], start["features"]) == ("start", "digits", 5_000, 784)
     assert (start["layers"], start["parameters"], start["seed"]) == ([784, 256, 10], 203_530, 4)
     wanted = {"event", "epoch", "seconds", "examples_per_second", "loss", "accuracy", "learning_rate"}
     assert set(first) == set(second) == wanted
     assert (first["epoch"], second["epoch"]) == (1, 2)
     assert second["loss"] < first["loss"]
-    assert second["accuracy"] > 0.8
+    assert second["accuracy"] > 0.6
     keys = {"event", "seconds", "epochs", "test_loss", "test_accuracy", "weights", "sha256"}
     assert set(result) == keys
     assert result["epochs"] == 2
@@ -146,7 +147,7 @@ def test_train_prints_the_events_of_the_design(trained: tuple[Path, subprocess.C
 
 def test_train_says_on_stderr_what_it_does(trained: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
     lines = trained[1].stderr.splitlines()
-    assert lines[0].startswith("data: strokes, 60,000 examples")
+    assert lines[0].startswith("data: digits, 5,000 examples")
     assert sum(line.startswith("epoch ") for line in lines) == 2
     assert "\x1b" not in trained[1].stderr
     assert "\r" not in trained[1].stderr
@@ -159,9 +160,9 @@ def test_quiet_says_only_the_result(tmp_path: Path) -> None:
     assert (tmp_path / "a b é.safetensors").exists()
 
 
-def test_every_option_of_train_reaches_the_run(tmp_path: Path) -> None:
+def test_every_option_of_train_reaches_the_run(digits: Path, tmp_path: Path) -> None:
     options = "--hidden none --init glorot --lr 0.03 --schedule decay --lr-decay 0.5 --threads 1 --input dense"
-    done = fastnn("train", "--data", "strokes", "--json", *options.split(), "--batch-size", 50, "-e", 2, cwd=tmp_path)
+    done = fastnn("train", "--data", digits, "--json", *options.split(), "--batch-size", 50, "-e", 2, cwd=tmp_path)
     start, _, second, _ = map(json.loads, done.stdout.splitlines())
     assert (start["layers"], start["threads"], start["batch_size"]) == ([784, 10], 1, 50)
     assert second["learning_rate"] == pytest.approx(0.02)
@@ -196,8 +197,8 @@ def test_bench_measures_every_line() -> None:
     assert all(row["seconds"] > 0 and row["numpy_ratio"] > 0 for row in rows[1:])
 
 
-def test_evaluate_and_its_gate(trained: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
-    arguments = ("evaluate", "--data", "strokes", "--weights", trained[0])
+def test_evaluate_and_its_gate(trained: tuple[Path, subprocess.CompletedProcess[str]], digits: Path) -> None:
+    arguments = ("evaluate", "--data", digits, "--weights", trained[0])
     found = json.loads(fastnn(*arguments, "--json").stdout)
     assert set(found) == {
         "data",
@@ -212,10 +213,10 @@ def test_evaluate_and_its_gate(trained: tuple[Path, subprocess.CompletedProcess[
     result = json.loads(trained[1].stdout.splitlines()[-1])
     assert found["accuracy"] == result["test_accuracy"]
     assert found["loss"] == pytest.approx(result["test_loss"], rel=1e-6)
-    assert sum(map(sum, found["confusion"])) == found["examples"] == 10_000
-    assert sum(row[i] for i, row in enumerate(found["confusion"])) == round(found["accuracy"] * 10_000)
+    assert sum(map(sum, found["confusion"])) == found["examples"] == 1_000
+    assert sum(row[i] for i, row in enumerate(found["confusion"])) == round(found["accuracy"] * 1_000)
     assert "below --min-accuracy" in clean_error(fastnn(*arguments, "--min-accuracy", "0.9999"), 4)
-    assert json.loads(fastnn(*arguments, "--json", "--split", "train").stdout)["examples"] == 60_000
+    assert json.loads(fastnn(*arguments, "--json", "--split", "train").stdout)["examples"] == 5_000
     done = fastnn(*arguments, "--min-accuracy", "0.5")
     assert done.returncode == 0
     assert "true \\ said" in done.stdout
@@ -278,13 +279,13 @@ def test_python_m_and_version() -> None:
     assert fastnn("--version").stdout == done.stdout
 
 
-def test_forks_are_processes_of_their_own(tmp_path: Path) -> None:
+def test_forks_are_processes_of_their_own(digits: Path, tmp_path: Path) -> None:
     """Folder, environment, exit code, and an end when they take too long."""
     here = str(tmp_path / "here")
     assert here in fastnn("doctor", FASTNN_CACHE_DIR=here).stdout
     assert here not in fastnn("doctor").stdout
     with pytest.raises(subprocess.TimeoutExpired):
-        fastnn("train", "--data", "strokes", "--epochs", 100_000, cwd=tmp_path, timeout=2)
+        fastnn("train", "--data", digits, "--epochs", 100_000, cwd=tmp_path, timeout=2)
     assert fastnn("predict", "nothing.png").returncode == 3
 
 
@@ -350,17 +351,17 @@ def test_a_folder_without_write_permission(tmp_path: Path) -> None:
     assert "can't be written" in clean_error(fastnn("train", "--out", tmp_path / "m", cwd=ROOT), 1)
 
 
-def test_divergence_is_one_line_and_exit_1(tmp_path: Path) -> None:
-    line = clean_error(fastnn("train", "--data", "strokes", "--lr", "1e20", cwd=tmp_path), 1)
+def test_divergence_is_one_line_and_exit_1(digits: Path, tmp_path: Path) -> None:
+    line = clean_error(fastnn("train", "--data", digits, "--lr", "1e20", cwd=tmp_path), 1)
     assert re.search(r"training diverged at epoch 1, step \d+: the loss is not finite .* Try --lr 1e\+19", line)
     assert not (tmp_path / "model.safetensors").exists()
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals")
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_saves_what_was_learned(number: signal.Signals, code: int, tmp_path: Path) -> None:
+def test_a_signal_saves_what_was_learned(number: signal.Signals, code: int, digits: Path, tmp_path: Path) -> None:
     process = subprocess.Popen(
-        [sys.executable, "-m", "fastnn", "train", "--data", "strokes", "--epochs", "100000", "--json"],
+        [sys.executable, "-m", "fastnn", "train", "--data", str(digits), "--epochs", "100000", "--json"],
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,
@@ -423,13 +424,13 @@ def test_bars_and_tables() -> None:
 
 @pytest.mark.skipif(os.name != "posix", reason="pseudo-terminals")
 @pytest.mark.parametrize("no_color", ["", "1"])
-def test_a_bar_moves_on_a_terminal_only(no_color: str, tmp_path: Path) -> None:
+def test_a_bar_moves_on_a_terminal_only(no_color: str, digits: Path, tmp_path: Path) -> None:
     import pty
 
     leader, follower = pty.openpty()
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "TERM": "xterm", "NO_COLOR": no_color}
     process = subprocess.Popen(
-        [sys.executable, "-m", "fastnn", "train", "--data", "strokes", "-e", "2", "--hidden", "512"],
+        [sys.executable, "-m", "fastnn", "train", "--data", str(digits), "-e", "2", "--hidden", "2048"],
         cwd=tmp_path,
         env=environment,
         stdout=subprocess.DEVNULL,

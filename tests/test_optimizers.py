@@ -100,8 +100,8 @@ def test_runs_are_those_of_the_reference(
     """Two epochs and a short batch in float64, everything that a step does written out in NumPy."""
     if (not hidden or mode == "sparse" or len(hidden) == 2) and optimizer not in ("sgd", "adam"):
         return  # what depends on depth or input does not depend on the optimizer
-    if mode == "sparse" and not hidden:
-        return
+    if mode == "sparse" and (not hidden or (optimizer == "sgd") != (not extras)):
+        return  # the input is read alike in all of them: plain, and with all that a step of Adam can have
     dataset = make_dataset(83, 17, 3, "float64", zeros=0.5)
     settings = Settings(hidden, 2, 20, optimizer=optimizer, input=mode, seed=3, **extras)  # type: ignore[arg-type]
     run = Training(dataset, settings, "float64")
