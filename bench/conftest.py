@@ -28,3 +28,8 @@ def measure(benchmark, peak: float) -> Callable[..., None]:  # type: ignore[no-u
             benchmark.extra_info.update(gflops=round(rate), share_of_peak=round(rate / peak / threads, 3))
 
     return run
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """Timings have the machine to themselves."""
+    return 0

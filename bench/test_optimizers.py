@@ -66,7 +66,7 @@ def test_changed_pictures(measure, dataset: Dataset, kind: str) -> None:  # type
     change = reference.Change(rotation=np.radians(12), **{name: getattr(settings, name) for name in names})
     for example, picture in enumerate(some):
         whole = dataset.train.x[example].reshape(28, 28)
-        wanted = reference.changed_picture(whole, change, 0, 0, example, 32)
+        wanted = reference.change_picture(whole, change, 0, 0, example, 32)
         assert np.abs(picture.reshape(28, 28) - wanted).max() <= 0.75
     with Workers(available_threads()) as workers:
         feed = Feed(dataset.train, settings, (28, 28), 100, workers)

@@ -14,6 +14,9 @@ import numpy as np
 
 Array = np.ndarray
 GOLDEN = 0x9E3779B97F4A7C15
+MASKS, PICTURES = 2**40, 2**41  # streams of a seed: of the first layer's dropout, of changed pictures
+
+exp, log, tanh, magnitude = np.exp, np.log, np.tanh, np.abs  # which kernels write out, to make vectors of
 
 
 def mix(z: int) -> int:
@@ -36,12 +39,32 @@ def mask_bits(key: int, place: int) -> int:
     return h ^ h >> 16
 
 
+def key_of(seed: int, purpose: int, epoch: int, example: int) -> int:
+    """32 bits that name a purpose, an epoch and an example."""
+    return stream(stream(stream(seed, purpose), epoch), example) >> 32
+
+
+def uniform(state: int) -> tuple[int, float]:
+    """The next state, and a number in [0, 1) of 53 bits."""
+    state = (state + GOLDEN) % 2**64
+    return state, (mix(state) >> 11) * 2.0**-53
+
+
+def spread(state: int) -> tuple[int, float]:
+    """The next state, and a bell-shaped number in (−1, 1) of standard deviation 1/3: three uniform ones added."""
+    total = 0.0
+    for _ in range(3):
+        state, number = uniform(state)
+        total += number
+    return state, total * 2 / 3 - 1
+
+
 def shuffle(n: int, seed: int, epoch: int) -> Array:
     """0, …, n − 1 in the order that (seed, epoch) names: Fisher and Yates with SplitMix64."""
     state, order = stream(seed, epoch), np.arange(n)
     for i in range(n - 1, 0, -1):
-        state = (state + GOLDEN) % 2**64
-        j = int((mix(state) >> 11) * 2.0**-53 * (i + 1))
+        state, number = uniform(state)
+        j = int(number * (i + 1))
         order[[i, j]] = order[[j, i]]
     return order
 
@@ -68,7 +91,7 @@ def gelu(z: Array) -> Array:
 
 def logistic(z: Array) -> Array:
     """1 / (1 + e^−z)."""
-    e = np.exp(-np.abs(z))
+    e = exp(-magnitude(z))
     return np.where(z < 0, e, 1) / (1 + e)
 
 
@@ -84,50 +107,44 @@ def normal_distribution(z: Array) -> Array:
 
 def normal_density(z: Array) -> Array:
     """φ(z) = e^(−z²/2) / √(2π)."""
-    return np.exp(-z * z / 2) / math.sqrt(2 * math.pi)
+    return exp(-z * z / 2) / math.sqrt(2 * math.pi)
 
 
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "relu": relu,
     "leaky-relu": leaky_relu,
     "gelu": gelu,
-    "tanh": np.tanh,
+    "tanh": tanh,
     "logistic": logistic,
     "identity": identity,
 }
 SLOPES: dict[str, Callable[[Array], Array]] = {
-    "relu": lambda z: (z > 0) * 1.0,
+    "relu": lambda z: (z > 0).astype(z.dtype),
     "leaky-relu": lambda z: np.where(z > 0, 1, 0.01),
     "gelu": lambda z: normal_distribution(z) + z * normal_density(z),
-    "tanh": lambda z: 1 - np.tanh(z) ** 2,
+    "tanh": lambda z: 1 - tanh(z) ** 2,
     "logistic": lambda z: logistic(z) * (1 - logistic(z)),
     "identity": lambda z: z * 0 + 1,
 }
 
 
-def dense_relu(x: Array, w: Array, b: Array) -> Array:
-    """max(x @ w + b, 0).    x (B, K)   w (K, H)   b (H,)   →  (B, H)"""
-    return np.maximum(x @ w + b, 0)
-
-
-def logits(a: Array, w: Array, b: Array) -> Array:
-    """a @ w + b.    a (B, K)   w (K, C)   b (C,)   →  (B, C)"""
-    return a @ w + b
+def dense(x: Array, w: Array, b: Array) -> Array:
+    """x @ w + b.    x (B, K)   w (K, H)   b (H,)   →  (B, H)"""
+    return x @ w + b
 
 
 def dropout_mask(p: float, seed: int, layer: int, epoch: int, places: Array, units: int) -> Array:
     """0 with probability p, else 1 / (1 − p), for each unit and each example by its place in the epoch."""
-    masks = stream(stream(seed, 2**40 + layer), epoch)
     found = np.empty((len(places), units))
     for row, place in zip(found, places, strict=True):
-        key, limit = stream(masks, int(place)) >> 32, min(int(p * 2.0**32), 2**32 - 1)
+        key, limit = key_of(seed, MASKS + layer, epoch, int(place)), min(int(p * 2.0**32), 2**32 - 1)
         row[:] = [mask_bits(key, unit) >= limit for unit in range(units)]
     return found / (1 - p)
 
 
 def softmax(z: Array) -> Array:
     """exp(z) / Σ_c exp(z), moved by the largest so that nothing overflows.    z (B, C)  →  (B, C)"""
-    e = np.exp(z - z.max(axis=1, keepdims=True))
+    e = exp(z - z.max(axis=1, keepdims=True))
     return e / e.sum(axis=1, keepdims=True)
 
 
@@ -139,7 +156,7 @@ def softmax_cross_entropy(
     target = np.full_like(z, smoothing / z.shape[1])
     target[np.arange(len(y)), y] += 1 - smoothing
     top = z.max(axis=1)
-    losses = np.log(np.exp(z - top[:, None]).sum(axis=1)) + top - (target * z).sum(axis=1)
+    losses = log(exp(z - top[:, None]).sum(axis=1)) + top - (target * z).sum(axis=1)
     right = int((z[np.arange(len(y)), y] >= top).sum())
     return float(share @ losses), right, (softmax(z) - target) * share[:, None]
 
@@ -156,12 +173,12 @@ def squared(z: Array, t: Array, delta: float) -> tuple[Array, Array]:
 
 def absolute(z: Array, t: Array, delta: float) -> tuple[Array, Array]:
     """|z − t|, and its derivative."""
-    return np.abs(z - t), np.sign(z - t)
+    return magnitude(z - t), np.sign(z - t)
 
 
 def huber(z: Array, t: Array, delta: float) -> tuple[Array, Array]:
     """(z − t)² / 2 within δ of t, δ · (|z − t| − δ / 2) beyond, and its derivative    (Huber 1964)."""
-    far = np.abs(z - t)
+    far = magnitude(z - t)
     return np.where(far <= delta, far**2 / 2, delta * (far - delta / 2)), np.clip(z - t, -delta, delta)
 
 
@@ -172,7 +189,7 @@ def logistic_loss(z: Array, t: Array, delta: float) -> tuple[Array, Array]:
 
 def poisson(z: Array, t: Array, delta: float) -> tuple[Array, Array]:
     """e^z − t · z, and its derivative."""
-    return np.exp(z) - t * z, np.exp(z) - t
+    return exp(z) - t * z, exp(z) - t
 
 
 LOSSES: dict[str, Callable[[Array, Array, float], tuple[Array, Array]]] = {
@@ -193,14 +210,19 @@ def elementwise_loss(
     return float(share @ losses.mean(axis=1)), slopes * share[:, None] / z.dtype.type(z.shape[1])
 
 
+def bias_gradient(dz: Array) -> Array:
+    """Σ_i dz[i].    dz (B, H)   →  (H,)"""
+    return dz.sum(axis=0)
+
+
 def weight_gradient(x: Array, dz: Array) -> tuple[Array, Array]:
     """dw = x.T @ dz, db = Σ_i dz[i].    x (B, K)   dz (B, H)   →  (K, H), (H,)"""
-    return x.T @ dz, dz.sum(axis=0)
+    return x.T @ dz, bias_gradient(dz)
 
 
-def input_gradient(dz: Array, w: Array, a: Array) -> Array:
-    """(dz @ w.T) where a > 0, else 0.    dz (B, H)   w (K, H)   a (B, K)   →  (B, K)"""
-    return (dz @ w.T) * (a > 0)
+def input_gradient(dz: Array, w: Array, slope: Array) -> Array:
+    """(dz @ w.T) · f′(z) of the layer below.    dz (B, H)   w (K, H)   slope (B, K)   →  (B, K)"""
+    return (dz @ w.T) * slope
 
 
 @dataclass(frozen=True)
@@ -218,15 +240,26 @@ class Kind:
 PLAIN = Kind()
 
 
+def activate(z: Array, kind: Kind, layer: int) -> Array:
+    """f(z) of a hidden layer, times the mask of its dropout.    z (B, H)  →  (B, H)"""
+    found = ACTIVATIONS[kind.activations[layer] if kind.activations else "relu"](z)
+    return found * kind.masks[layer] if kind.masks else found
+
+
+def slope(z: Array, kind: Kind, layer: int) -> Array:
+    """f′(z) of a hidden layer, times the mask of its dropout.    z (B, H)  →  (B, H)"""
+    found = SLOPES[kind.activations[layer] if kind.activations else "relu"](z)
+    return found * kind.masks[layer] if kind.masks else found
+
+
 def forward(parameters: Sequence[Array], x: Array, kind: Kind = PLAIN) -> tuple[list[Array], list[Array]]:
     """[z_1, …, z_L] and [x, a_1, …, a_L−1]: what each layer's product gives, and what each layer reads."""
     found: list[Array] = []
     read = [x]
     for layer, (w, b) in enumerate(zip(parameters[::2], parameters[1::2], strict=True)):
         if layer > 0:
-            name = kind.activations[layer - 1] if kind.activations else "relu"
-            read.append(ACTIVATIONS[name](found[-1]) * (kind.masks[layer - 1] if kind.masks else 1))
-        found.append(logits(read[-1], w, b))
+            read.append(activate(found[-1], kind, layer - 1))
+        found.append(dense(read[-1], w, b))
     return found, read
 
 
@@ -246,9 +279,7 @@ def gradient(parameters: Sequence[Array], x: Array, y: Array, kind: Kind = PLAIN
     for layer in range(len(read) - 1, -1, -1):
         gradients[:0] = weight_gradient(read[layer], dz)
         if layer > 0:
-            name = kind.activations[layer - 1] if kind.activations else "relu"
-            slope = SLOPES[name](found[layer - 1]) * (kind.masks[layer - 1] if kind.masks else 1)
-            dz = (dz @ parameters[2 * layer].T) * slope
+            dz = input_gradient(dz, parameters[2 * layer], slope(found[layer - 1], kind, layer - 1))
     return loss, right, gradients
 
 
@@ -283,6 +314,11 @@ class Rule:
     average: Array | float = 0.0
 
 
+def whole_power(x: float, n: int) -> float:
+    """x to the n."""
+    return x**n
+
+
 def sgd(rule: Rule, p: Array, g: Array, rate: float, time: int) -> Array:
     """rate · g."""
     return rate * g
@@ -304,7 +340,8 @@ def adam(rule: Rule, p: Array, g: Array, rate: float, time: int) -> Array:
     """m = β₁ m + (1 − β₁) g, v = β₂ v + (1 − β₂) g², step rate · m̂ / (√v̂ + ε)    (Kingma and Ba 2015)."""
     rule.first = rule.beta1 * rule.first + (1 - rule.beta1) * g
     rule.second = rule.beta2 * rule.second + (1 - rule.beta2) * g**2
-    mean, square = rule.first / (1 - rule.beta1**time), rule.second / (1 - rule.beta2**time)
+    mean = rule.first / (1 - whole_power(rule.beta1, time))
+    square = rule.second / (1 - whole_power(rule.beta2, time))
     return rate * mean / (np.sqrt(square) + rule.epsilon)
 
 
@@ -317,19 +354,24 @@ def rmsprop(rule: Rule, p: Array, g: Array, rate: float, time: int) -> Array:
 OPTIMIZERS = {"sgd": sgd, "momentum": momentum, "nesterov": nesterov, "adam": adam, "rmsprop": rmsprop}
 
 
+def regularise(p: Array, g: Array, shrink: float, l1: float, l2: float) -> Array:
+    """shrink · g + l2 · p + l1 · sign p."""
+    return shrink * g + l2 * p + l1 * np.sign(p)
+
+
+def average(e: Array | float, p: Array, decay: float, time: int) -> Array:
+    """d · e + (1 − d) · p, d = min(decay, t / (t + 9))."""
+    kept = min(decay, time / (time + 9))
+    return kept * e + (1 - kept) * p
+
+
 def update(rule: Rule, p: Array, g: Array, rate: float, time: int, is_weight: bool = True) -> None:
     """One step in place; `time` counts from 1. Penalties and decay are on weights, not on biases."""
     if is_weight:
-        g = g + rule.l2 * p + rule.l1 * np.sign(p)
+        g = regularise(p, g, 1.0, rule.l1, rule.l2)
     step = OPTIMIZERS[rule.kernel](rule, p, g, rate, time)
     p *= 1 - rate * rule.decay * is_weight
     p -= step
-
-
-def average(rule: Rule, p: Array, time: int) -> None:
-    """e = d · e + (1 − d) · p, d = min(averaging, t / (t + 9)); after the step and the limit of norms."""
-    kept = min(rule.averaging, time / (time + 9))
-    rule.average = kept * rule.average + (1 - kept) * p
 
 
 def limit_norms(w: Array, limit: float) -> Array:
@@ -338,9 +380,14 @@ def limit_norms(w: Array, limit: float) -> Array:
     return w * np.where(norms > limit, limit / np.maximum(norms, 1e-300), 1)
 
 
+def sum_of_squares(g: Array) -> float:
+    """Σ g²."""
+    return float((g.astype(np.float64) ** 2).sum())
+
+
 def clipping(gradients: Sequence[Array], clip: float) -> float:
     """min(1, clip / ‖g‖) over all tensors."""
-    norm = math.sqrt(sum(float((g.astype(np.float64) ** 2).sum()) for g in gradients))
+    norm = math.sqrt(sum(map(sum_of_squares, gradients)))
     return min(1.0, clip / norm) if norm else 1.0
 
 
@@ -383,7 +430,7 @@ class Change:
     pixel_noise: float = 0.0
 
 
-def places(change: Change, shape: tuple[int, int], key: int, stride: int) -> Array:
+def find_places(change: Change, shape: tuple[int, int], key: int, stride: int) -> Array:
     """Row and column that each pixel comes from.    →  (2, height, width)"""
     h, w = shape
     angle, slant = change.rotation * symmetric(key, 0), change.shear * symmetric(key, 1)
@@ -402,7 +449,7 @@ def places(change: Change, shape: tuple[int, int], key: int, stride: int) -> Arr
     return found
 
 
-def bilinear(picture: Array, where: Array) -> Array:
+def sample(picture: Array, where: Array) -> Array:
     """The picture between its pixels, in proportion; 0 outside."""
     h, w = picture.shape
     padded = np.pad(picture, 2)
@@ -420,10 +467,10 @@ def press(picture: Array, pen: float) -> Array:
     return picture + abs(pen) * (np.max(around, axis=0) if pen > 0 else np.min(around, axis=0)) - abs(pen) * picture
 
 
-def changed_picture(picture: Array, change: Change, seed: int, epoch: int, example: int, stride: int) -> Array:
+def change_picture(picture: Array, change: Change, seed: int, epoch: int, example: int, stride: int) -> Array:
     """One picture, 0 to 255, moved, turned, bent, redrawn and made noisy as (seed, epoch, example) name it."""
-    key = stream(stream(stream(seed, 2**41), epoch), example) >> 32
-    drawn = bilinear(picture.astype(np.float64), places(change, picture.shape, key, stride))
+    key = key_of(seed, PICTURES, epoch, example)
+    drawn = sample(picture.astype(np.float64), find_places(change, picture.shape, key, stride))
     if change.pen:
         drawn = press(drawn, change.pen * symmetric(key, 6))
     if change.pixel_noise:

@@ -59,7 +59,7 @@ def test_pictures_are_those_of_the_twin(which: list[str], shape: tuple[int, int]
     width = SHAPE.panel_width(4)
     stride = -(-shape[1] // width) * width
     for example, (picture, row) in enumerate(zip(split.x, found, strict=True)):
-        wanted = reference.changed_picture(picture.reshape(shape), change, 4, 2, example, stride)
+        wanted = reference.change_picture(picture.reshape(shape), change, 4, 2, example, stride)
         assert np.abs(row.reshape(shape) - wanted).max() <= 0.75
 
 

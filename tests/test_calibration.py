@@ -55,11 +55,15 @@ def test_the_threshold_parts_right_from_wrong_and_is_never_absurd() -> None:
 def test_it_is_in_the_model_and_changes_no_answer(tmp_path: Path) -> None:
     data = make_dataset(400, 12, 3)
     model = fastnn.train(data, (30,), epochs=30, validation=0.3)
-    assert model.temperature != 1
+    assert abs(model.temperature - 1) > 0.02
     plain = fastnn.Model(model.network, model.parameters, {**model.metadata, "calibration": {}})
     assert data.test
     x = data.test.x
     assert (model.predict(x) == plain.predict(x)).all()
-    np.testing.assert_allclose(softmax(plain.logits(x) / model.temperature), model.predict_proba(x), atol=1e-12)
+    wanted = softmax(plain.logits(x) / model.temperature)
+    assert np.abs(wanted - plain.predict_proba(x)).max() > 1e-3  # so that a temperature left out would show
+    np.testing.assert_allclose(model.predict_proba(x), wanted, atol=1e-12)
     model.save(tmp_path / "m.json")
-    assert load(tmp_path / "m.json").metadata["calibration"] == model.metadata["calibration"]
+    again = load(tmp_path / "m.json")
+    assert again.metadata["calibration"] == model.metadata["calibration"]
+    np.testing.assert_allclose(again.predict_proba(x), wanted, atol=1e-12)

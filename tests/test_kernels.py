@@ -2,113 +2,54 @@
 
 from __future__ import annotations
 
-import inspect
-from types import ModuleType
-
 import numpy as np
 import pytest
+from panels import (
+    DTYPES,
+    Callable,
+    W,
+    bias_panels,
+    close,
+    logit_panels,
+    output_panels,
+    padded,
+    panels,
+    random,
+    rows_of,
+    square,
+    up,
+    weight_panels,
+)
 
 from fastnn import reference
-from fastnn.kernels import augment as augment_module
 from fastnn.kernels import blocks as blocks_module
 from fastnn.kernels import dense as dense_module
-from fastnn.kernels import functions as functions_module
 from fastnn.kernels import gather as gather_module
 from fastnn.kernels import hidden as hidden_module
 from fastnn.kernels import losses as losses_module
 from fastnn.kernels import output as output_module
 from fastnn.kernels import random as kernel_random
-from fastnn.kernels import update as update_module
 from fastnn.kernels.host import SHAPE
-from fastnn.kernels.jit import kernel, standalone
-from fastnn.kernels.layout import Layout, aligned_zeros, from_panels, list_capacity, to_panels
+from fastnn.kernels.layout import Layout, aligned_zeros, from_panels, list_capacity
 from fastnn.kernels.memory import Data
 from fastnn.kernels.tiles import BLOCK
 from fastnn.settings import ACTIVATIONS, LOSSES
 
-DTYPES = ("float32", "float64")
 SIZES = [(1, 1, 1), (2, 3, 5), (8, 32, 16), (7, 31, 33), (9, 33, 31), (17, 65, 64), (64, 97, 40), (300, 19, 70)]
-W = {dtype: SHAPE.panel_width(np.dtype(dtype).itemsize) for dtype in DTYPES}
-
-
-class Callable:
-    """The functions of a module, compiled so that Python can call them."""
-
-    def __init__(self, module: ModuleType) -> None:
-        self._module = module
-
-    def __getattr__(self, name: str) -> object:
-        found = getattr(self._module, name)
-        inner = hasattr(found, "py_func") and found.targetoptions.get("no_cpython_wrapper")
-        setattr(self, name, standalone(found) if inner else found)
-        return getattr(self, name)
-
-
-blocks, dense, gather, output = map(Callable, (blocks_module, dense_module, gather_module, output_module))
-functions, hidden, losses, update = map(Callable, (functions_module, hidden_module, losses_module, update_module))
-
-
-def up(n: int, multiple: int) -> int:
-    return -(-n // multiple) * multiple
-
-
-def random(shape: tuple[int, ...], dtype: str, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng([seed, *shape]).standard_normal(shape).astype(dtype)
-
-
-def close(found: np.ndarray, wanted: np.ndarray, dtype: str) -> None:
-    tolerance = {"float32": 2e-5, "float64": 1e-12}[dtype]
-    assert found.shape == wanted.shape
-    scale = max(1.0, float(np.abs(wanted).max(initial=0)))
-    np.testing.assert_allclose(found, wanted, rtol=0, atol=tolerance * scale)
-
-
-def rows_of(b: int) -> int:
-    return up(b, SHAPE.rows)
-
-
-def panels(matrix: np.ndarray) -> np.ndarray:
-    """Activations: room for whole panels of samples."""
-    return to_panels(matrix, up(len(matrix), W[str(matrix.dtype)]))
-
-
-def weight_panels(w: np.ndarray) -> np.ndarray:
-    return to_panels(w, up(len(w), W[str(w.dtype)]))
-
-
-def bias_panels(b: np.ndarray) -> np.ndarray:
-    return np.ascontiguousarray(to_panels(b[None])[:, 0])
-
-
-def output_panels(w: np.ndarray) -> np.ndarray:
-    """Output weights (K, C) as the kernels keep them: transposed, (K/W, C, W)."""
-    return to_panels(np.ascontiguousarray(w.T), up(w.shape[1], SHAPE.rows))
-
-
-def logit_panels(z: np.ndarray) -> np.ndarray:
-    """(B, C) → (B/W, C, W)."""
-    return to_panels(np.ascontiguousarray(z.T), up(z.shape[1], SHAPE.rows))
-
-
-def padded(y: np.ndarray, dtype: str = "int32") -> np.ndarray:
-    """What belongs to samples, with room for whole panels of them; what is beyond must not count."""
-    return np.concatenate([y.reshape(-1), np.ones(128, y.dtype)]).astype(dtype)
-
-
-def square(dtype: str, count: int = 1) -> np.ndarray:
-    return aligned_zeros((count, W[dtype], W[dtype]), np.dtype(dtype))
+blocks, dense, gather = Callable(blocks_module), Callable(dense_module), Callable(gather_module)
+hidden, losses, output = Callable(hidden_module), Callable(losses_module), Callable(output_module)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(("b", "k", "h"), SIZES)
-def test_dense_relu(b: int, k: int, h: int, dtype: str) -> None:
+def test_dense(b: int, k: int, h: int, dtype: str) -> None:
     x, w, bias = random((b, k), dtype), random((k, h), dtype), random((h,), dtype)
     a = panels(np.full((b, h), 9, dtype))
     dense.dense(panels(x), weight_panels(w), bias_panels(bias), k, rows_of(b), a, (0, len(a)), None)
-    close(from_panels(a, b, h), reference.dense_relu(x, w, bias), dtype)
+    close(from_panels(a, b, h), reference.relu(reference.dense(x, w, bias)), dtype)
 
 
-def test_dense_relu_only_writes_its_own_panels() -> None:
+def test_dense_only_writes_its_own_panels() -> None:
     x, w = random((8, 5), "float32"), random((5, 4 * W["float32"]), "float32")
     a = panels(np.full((8, w.shape[1]), 9, "float32"))
     dense.dense(panels(x), weight_panels(w), bias_panels(w[0] * 0), 5, 8, a, (1, 3), None)
@@ -159,7 +100,7 @@ def test_input_gradient(b: int, k: int, h: int, dtype: str) -> None:
     dx = panels(np.full((b, k), 9, dtype))
     scratch = square(dtype, dense.PANEL_BLOCK)
     dense.input_gradient(panels(dz), weight_panels(w), panels(a), h, rows_of(b), scratch, dx, (0, len(dx)))
-    close(from_panels(dx, b, k), reference.input_gradient(dz, w, a), dtype)
+    close(from_panels(dx, b, k), reference.input_gradient(dz, w, a > 0), dtype)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -173,7 +114,7 @@ def test_logits(b: int, k: int, c: int, dtype: str) -> None:
     output.partial_logits(panels(a), w_p, bias_p, k, rows_of(b), square(dtype)[0], parts, (0, groups))
     z = aligned_zeros((count, w_p.shape[1], W[dtype]), np.dtype(dtype))
     output.sum_logits(parts, groups, rows_of(b), z)
-    close(from_panels(z, c, b).T, reference.logits(a, w, bias), dtype)
+    close(from_panels(z, c, b).T, reference.dense(a, w, bias), dtype)
 
 
 @pytest.mark.parametrize("weighted", [False, True])
@@ -247,8 +188,9 @@ def test_activations(b: int, h: int, dropout: float, name: str, dtype: str) -> N
     hidden.activate(kind, 1, 3, 100, rows_of(b), a, d, (0, len(a)))
     mask = reference.dropout_mask(dropout, 5, 1, 3, np.arange(100, 100 + b), h)
     assert dropout == 0 or abs((mask == 0).mean() - dropout) < 5 * (dropout * (1 - dropout) / mask.size) ** 0.5
-    close(from_panels(a, b, h), reference.ACTIVATIONS[name](z.astype("float64")) * mask, dtype)
-    close(from_panels(d, b, h), reference.SLOPES[name](z.astype("float64")) * mask, dtype)
+    twin = reference.Kind(["relu", name], [mask, mask])
+    close(from_panels(a, b, h), reference.activate(z.astype("float64"), twin, 1), dtype)
+    close(from_panels(d, b, h), reference.slope(z.astype("float64"), twin, 1), dtype)
 
 
 def test_activations_keep_what_is_not_finite() -> None:
@@ -278,53 +220,6 @@ def test_masks_differ_by_everything_that_names_them_and_look_random() -> None:
     assert (mask(start=10)[:-10] == here[10:]).all()
 
 
-@kernel
-def exp_all(x, out):
-    for i in range(x.size):
-        out[i] = functions_module.exp(x[i])
-
-
-@pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-5), ("float64", 1e-14)])
-def test_exp(dtype: str, tolerance: float) -> None:
-    x = -np.concatenate([np.linspace(0, 87, 10_001), [1e-30, 0.0]]).astype(dtype)
-    out = np.empty_like(x)
-    exp_all(x, out)
-    np.testing.assert_allclose(out, np.exp(x.astype("float64")), rtol=tolerance)
-    exp_all(np.array([-1e30, -np.inf, np.nan], dtype), out := np.zeros(3, dtype))
-    assert (out[:2] < 1e-37).all()
-    assert np.isnan(out[2])
-
-
-@kernel
-def log_all(x, out):
-    for i in range(x.size):
-        out[i] = functions_module.log(x[i])
-
-
-@pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 2e-7), ("float64", 4e-16)])
-def test_log(dtype: str, tolerance: float) -> None:
-    """Against NumPy, from 1 (where it is 0) to more classes than there can be; what is not a number stays so."""
-    x = np.concatenate([np.linspace(1, 12, 10_001), np.geomspace(1, 2e6, 10_001), [0.5, 1e-3]]).astype(dtype)
-    out = np.empty_like(x)
-    log_all(x, out)
-    np.testing.assert_allclose(out, np.log(x.astype("float64")), rtol=tolerance, atol=tolerance)
-    log_all(np.array([np.nan], dtype), out := np.zeros(1, dtype))
-    assert np.isnan(out[0])
-
-
-@kernel
-def distribution_all(x, out):
-    for i in range(x.size):
-        out[i] = functions_module.normal_distribution(x[i])
-
-
-@pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 3e-7), ("float64", 1e-15)])
-def test_normal_distribution(dtype: str, tolerance: float) -> None:
-    x = np.linspace(-12, 12, 20_001).astype(dtype)
-    distribution_all(x, out := np.empty_like(x))
-    np.testing.assert_allclose(out, reference.normal_distribution(x), rtol=0, atol=tolerance)
-
-
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(("b", "k", "c"), [(1, 1, 1), (5, 31, 2), (33, 64, 10), (40, 65, 9), (70, 128, 33)])
 def test_output_gradients(b: int, k: int, c: int, dtype: str) -> None:
@@ -332,7 +227,7 @@ def test_output_gradients(b: int, k: int, c: int, dtype: str) -> None:
     dx = panels(np.full((b, k), 9, dtype))
     dz_p, w_p, a_p = logit_panels(dz), output_panels(w), panels(a)
     output.output_input_gradient(dz_p, w_p, a_p, c, rows_of(b), dx, (0, len(dx)))
-    close(from_panels(dx, b, k), reference.input_gradient(dz, w, a), dtype)
+    close(from_panels(dx, b, k), reference.input_gradient(dz, w, a > 0), dtype)
     output.output_weight_gradient(a_p, dz_p, b, w_p, (0, len(w_p)))
     bias = bias_panels(np.zeros(up(c, SHAPE.rows), dtype))
     output.output_bias_gradient(dz_p, b, c, bias)
@@ -400,7 +295,7 @@ def test_sparse_input(b: int, k: int, h: int, kind: str, dtype: str, zeros: floa
     w, bias, dz = random((k, h), dtype), random((h,), dtype), random((b, h), dtype, 1)
     a, w_p, b_p = panels(np.full((b, h), 9, dtype)), weight_panels(w), bias_panels(bias)
     blocks.sparse_dense(lists, w_p, b_p, rows_of(b), a, (0, len(a)), None)
-    wanted = reference.dense_relu(x.astype("float64"), w, bias)
+    wanted = reference.relu(reference.dense(x.astype("float64"), w, bias))
     close(from_panels(a, b, h), wanted, dtype)
     blocks.sparse_weight_gradient(lists, panels(dz), rows_of(b), w_p, b_p, (0, len(w_p)))
     dw, db = reference.weight_gradient(x.astype("float64"), dz)
@@ -423,52 +318,3 @@ def test_pack_and_unpack_are_inverse_and_pad_with_zeros(sizes: tuple[int, ...], 
         assert (found == wanted).all()
         assert found.flags.c_contiguous
         assert not np.shares_memory(found, buffer)  # a model must not move when training goes on
-
-
-# a kernel's twin is a function of the reference by the same name, or the one it is a part of
-TWINS = {
-    "dense": "dense_relu",
-    "sparse_dense": "dense_relu",
-    "sparse_weight_gradient": "weight_gradient",
-    "output_weight_gradient": "weight_gradient",
-    "output_bias_gradient": "weight_gradient",
-    "output_input_gradient": "input_gradient",
-    "partial_logits": "logits",
-    "sum_logits": "logits",
-    "exp": "softmax",
-    "log": "softmax_cross_entropy",
-    "magnitude": "absolute",
-    "tanh": "logistic",
-    "gather_labels": "gather",
-    "invert": "gather",
-    "count_blocks": "gather",
-    "cut_blocks": "gather",
-    "transpose": "input_gradient",
-    "bias_gradient": "weight_gradient",
-    "uniform": "shuffle",
-    "spread": "shuffle",
-    "activate": "forward",
-    "tanh_pair": "logistic",
-    "regularise": "update",
-    "average": "update",
-    "whole_power": "adam",
-    "sum_of_squares": "clipping",
-    "symmetric": "symmetric",
-    "product": "elastic_field",
-    "find_places": "places",
-    "sample": "bilinear",
-    "change_picture": "changed_picture",
-    "change_examples": "changed_picture",
-    "key_of": "stream",
-}
-
-
-def test_every_kernel_has_a_twin() -> None:
-    parts = (dense_module, output_module, gather_module, blocks_module, kernel_random, functions_module, hidden_module)
-    for module in (*parts, losses_module, update_module, augment_module):
-        for name, function in vars(module).items():
-            public = hasattr(function, "py_func") and not name.startswith("_")
-            if public and function.py_func.__module__ == module.__name__:
-                twin = TWINS.get(name, name.removesuffix("_pair"))
-                assert inspect.isfunction(getattr(reference, twin)), name
-                assert function.py_func.__doc__, name

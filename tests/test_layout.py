@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import ast
+import importlib
+import pkgutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from conftest import ROOT
+
+from fastnn import kernels
 
 PACKAGE = ROOT / "fastnn"
 # files → arrays → network → kernels → training → the front doors: a module imports only from its list
@@ -141,8 +145,17 @@ def test_flags_of_the_compiler_are_in_one_place() -> None:
                 assert path.name == "jit.py", f"{path.name} sets {node.arg}"
             if isinstance(node, ast.keyword) and node.arg == "allow_pickle":
                 pytest.fail(f"{path.name} allows pickles")
-    flags = (PACKAGE / "kernels" / "jit.py").read_text()
-    assert '{"reassoc", "contract", "arcp", "nsz"}' in flags
+    compiled = [
+        (f"{info.name}.{name}", function)
+        for info in pkgutil.iter_modules(kernels.__path__)
+        for name, function in vars(importlib.import_module(f"fastnn.kernels.{info.name}")).items()
+        if hasattr(function, "targetoptions")
+    ]
+    assert len(compiled) > 80
+    for name, function in compiled:
+        options = function.targetoptions
+        assert options["fastmath"] == {"reassoc", "contract", "arcp", "nsz"}, name  # neither nnan nor ninf
+        assert (options["nogil"], options["error_model"]) == (True, "numpy"), name
 
 
 def test_there_is_no_drawer_for_everything() -> None:

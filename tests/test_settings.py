@@ -115,16 +115,16 @@ def test_options_win_over_the_file_and_the_file_over_the_preset(tmp_path: Path) 
         (["--plateau", "3"], 2, "--plateau needs validation examples"),
         (["--validation", "1.5"], 2, "--validation 1.5"),
         (["--validation", "nothing"], 2, "nothing"),
-        (["--loss", "squared"], 3, "--loss squared needs targets"),
+        (["--data", "strokes", "--loss", "squared"], 3, "--loss squared needs targets"),
         (["--dropout", "0.99"], 2, "--dropout 0.99: expected a number from 0 to 0.95"),
         (["--hidden", "8,x"], 2, "--hidden '8,x'"),
         (["--activation", "relu,tanh"], 2, "--activation names 2 for 1"),
     ],
 )
 def test_wrong_usage_is_one_line_before_any_training(
-    arguments: list[str], code: int, message: str, tmp_path: Path
+    arguments: list[str], code: int, message: str, digits: Path, tmp_path: Path
 ) -> None:
-    done = fastnn("train", "--data", "strokes", *arguments, cwd=tmp_path)
+    done = fastnn("train", "--data", digits, *arguments, cwd=tmp_path)
     assert message in clean_error(done, code)
     assert "epoch" not in done.stderr.replace("epochs", "")
     assert not (tmp_path / "model.safetensors").exists()

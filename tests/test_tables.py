@@ -252,7 +252,7 @@ def test_scaling_is_in_the_model(tmp_path: Path) -> None:
 
 
 def test_a_regression_by_the_command(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     random = np.random.default_rng(0)
     x = random.standard_normal((300, 2))
@@ -275,7 +275,7 @@ def test_a_regression_by_the_command(
     assert re.search(r"t, test: loss (0\.0|\d\.\d+e-0)\S* on 60 examples", said("--test", "0.2"))
     assert re.search(r"error: .*no test examples; take --split train.*--test", said("--split", "test", code=2))
     assert "trained by --loss squared" in said("--min-accuracy", "0.5", "--data", "/nowhere", code=2)
-    line = clean_error(fastnn("evaluate", "--data", "strokes", "--weights", "m.safetensors", cwd=tmp_path), 3)
+    line = clean_error(fastnn("evaluate", "--data", digits, "--weights", "m.safetensors", cwd=tmp_path), 3)
     assert "784 features" in line or "--loss squared" in line
 
 

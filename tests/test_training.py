@@ -5,7 +5,6 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -258,23 +257,32 @@ def test_barriers_are_as_few_as_the_net_allows(hidden: tuple[int, ...]) -> None:
     assert run._sync[0] == 2 * wanted
 
 
-def test_calls_of_kernels_stay_short() -> None:
-    """A kernel can't be interrupted, so none may be long: about 50 ms is aimed at."""
-    dataset = make_dataset(30_000, 300, 10)
-    run = run_of(dataset, hidden=(1024,), epochs=2, threads=1)
-    calls: list[float] = []
-    inner = run._workers.run
+def test_calls_of_kernels_stay_short(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A kernel can't be interrupted, so none may take long: 50 ms by the pace of the call before, or a single step."""
+    run, now = run_of(make_dataset(203, 17, 3), epochs=4, batch_size=1), 0.0
+    monkeypatch.setattr("fastnn.training.time.perf_counter", lambda: now)
+    run._steps_a_call = 2
+    inner, calls = run._workers.run, list[int]()
+    seconds_a_step = {1: 0.01, 2: 0.03, 3: 0.2, 4: 0.001}  # by epoch
 
-    def timed(*args: object, **kwargs: object) -> int:
-        begin = time.perf_counter()
-        reached = inner(*args, **kwargs)  # type: ignore[arg-type]
-        calls.append(time.perf_counter() - begin)
-        return reached
+    def counted(*args: object, **kwargs: object) -> int:
+        nonlocal now
+        span = args[4]
+        calls.append(span.last - span.first)  # type: ignore[attr-defined]
+        now += calls[-1] * seconds_a_step[span.epoch + 1]  # type: ignore[attr-defined]
+        return inner(*args, **kwargs)  # type: ignore[arg-type]
 
-    run._workers.run = timed  # type: ignore[method-assign, assignment]
-    list(run)
-    assert len(calls) > 4
-    assert sorted(calls)[len(calls) // 2] < 0.1
+    run._workers.run = counted  # type: ignore[method-assign, assignment]
+    found = []
+    for _ in run:
+        found.append(calls.copy())
+        calls.clear()
+    run.close()
+    assert found[0][:3] == [2, 5, 5]
+    assert found[1][:3] == [5, 1, 1]
+    assert found[2] == [1] * 203
+    assert found[3][:5] == [1, 4, 16, 50, 50]  # four times as many at most: the first steps may be the fast ones
+    assert [sum(steps) for steps in found] == [203] * 4
 
 
 def test_progress_is_told_inside_an_epoch() -> None:
@@ -379,7 +387,9 @@ print(before == held(), before, held())
     assert done.stdout.startswith("True"), done.stdout
 
 
-def test_threads_are_few_for_small_work() -> None:
-    tiny, large = Network.mlp(20, (16,), 2), Network.mlp(784, (2048, 2048), 10)
-    assert best_threads(tiny, 16, 32) == 1
-    assert best_threads(large, 256, 32) >= best_threads(tiny, 16, 32)
+def test_threads_are_few_for_small_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fastnn.training.available_threads", lambda: 8)
+    tiny, narrow, large = (Network.mlp(784, hidden, 10) for hidden in ((16,), (64,), (2048, 2048)))
+    assert best_threads(tiny, 1, 32) == 1  # its work
+    assert best_threads(narrow, 4_096, 32) == 2  # its panels
+    assert best_threads(large, 256, 32) == 8  # the machine

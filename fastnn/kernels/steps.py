@@ -29,6 +29,7 @@ from fastnn.kernels.output import (
     partial_logits,
     sum_logits,
 )
+from fastnn.kernels.tiles import part
 from fastnn.kernels.update import Step, average, clipping, limit_norms, sum_of_squares, update
 from fastnn.kernels.workers import share, wait
 
@@ -103,8 +104,8 @@ def _(net, layer, step, own, scratch):
             if rule.max_norm > 0 and layer < net.layers.shape[0] - 1:
                 limit_norms(layer_of(net, net.parameters, layer)[0][p], rule.max_norm, scratch[0, 0])
             if rule.averaging > 0:
-                average(rule, net.parameters, w_at, w_size, step.time)
-                average(rule, net.parameters, b_at, b_size, step.time)
+                for at, size in ((w_at, w_size), (b_at, b_size)):
+                    average(part(rule.average, at, size), part(net.parameters, at, size), rule.averaging, step.time)
 
     return stepped
 

@@ -144,10 +144,9 @@ def update(rule, parameters, gradient, at, size, step, is_weight):
 
 
 @jit
-def average(rule, parameters, at, size, time):
-    """e = d · e + (1 − d) · p, d = min(averaging, t / (t + 9)), so that the first steps do not linger."""
-    e, p = part(rule.average, at, size), part(parameters, at, size)
-    new = number(1 - min(rule.averaging, time / (time + 9.0)), p)
+def average(e, p, decay, time):
+    """e = d · e + (1 − d) · p, d = min(decay, t / (t + 9)), so that the first steps do not linger."""
+    new = number(1 - min(decay, time / (time + 9.0)), p)
     for i in range(p.size):
         e[i] += new * (p[i] - e[i])
 
