@@ -53,7 +53,7 @@ def kept(cache: Path) -> list[Path]:
 def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A cache in which the kernel of the script is, for tests to copy."""
     folder = tmp_path_factory.mktemp("compiled")
-    run_script(ROOT, folder)
+    assert "unkept None" in run_script(ROOT, folder)
     return folder
 
 
