@@ -36,6 +36,11 @@ def mask_bits(key: int, place: int) -> int:
     return h ^ h >> 16
 
 
+def mask_limit(p: float) -> int:
+    """The `mask_bits` below which, with probability p, something is dropped."""
+    return min(int(p * 2.0**32), 2**32 - 1)
+
+
 def shuffle(n: int, seed: int, epoch: int) -> Array:
     """0, …, n − 1 in the order that (seed, epoch) names: Fisher and Yates with SplitMix64."""
     state, order = stream(seed, epoch), np.arange(n)
@@ -120,7 +125,7 @@ def dropout_mask(p: float, seed: int, layer: int, epoch: int, places: Array, uni
     masks = stream(stream(seed, 2**40 + layer), epoch)
     found = np.empty((len(places), units))
     for row, place in zip(found, places, strict=True):
-        key, limit = stream(masks, int(place)) >> 32, min(int(p * 2.0**32), 2**32 - 1)
+        key, limit = stream(masks, int(place)) >> 32, mask_limit(p)
         row[:] = [mask_bits(key, unit) >= limit for unit in range(units)]
     return found / (1 - p)
 
@@ -436,4 +441,4 @@ def add_noise(x: Array, sigma: float, key: int) -> Array:
 
 def drop_features(x: Array, p: float, key: int) -> Array:
     """0 with probability p, else x.    x (D,)"""
-    return x * [mask_bits(key, k) >= min(int(p * 2.0**32), 2**32 - 1) for k in range(x.size)]
+    return x * [mask_bits(key, k) >= mask_limit(p) for k in range(x.size)]
