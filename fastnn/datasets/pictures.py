@@ -12,7 +12,6 @@ import numpy as np
 from fastnn.datasets.base import Dataset, Split, checked_split
 from fastnn.datasets.tables import Tell, natural
 from fastnn.errors import DataError, ImageError, printable
-from fastnn.kernels.host import available_threads
 
 _PARTS = (("train", "test"), ("training", "testing"), ("train", "val"), ("train", "valid"))
 _MOST_PICTURES = 2_000_000
@@ -79,6 +78,7 @@ def _read(
     folder: Path, classes: tuple[str, ...], prepare: Callable[[Path], np.ndarray], tell: Tell | None
 ) -> tuple[Split, int]:
     from fastnn.images import SUFFIXES
+    from fastnn.kernels.host import available_threads
 
     strange = [path.name for path in _class_folders(folder) if path.name not in classes]
     if strange:
