@@ -59,6 +59,11 @@ def spread(state: int) -> tuple[int, float]:
     return state, total * 2 / 3 - 1
 
 
+def mask_limit(p: float) -> int:
+    """The `mask_bits` below which, with probability p, something is dropped."""
+    return min(int(p * 2.0**32), 2**32 - 1)
+
+
 def shuffle(n: int, seed: int, epoch: int) -> Array:
     """0, …, n − 1 in the order that (seed, epoch) names: Fisher and Yates with SplitMix64."""
     state, order = stream(seed, epoch), np.arange(n)
@@ -137,7 +142,7 @@ def dropout_mask(p: float, seed: int, layer: int, epoch: int, places: Array, uni
     """0 with probability p, else 1 / (1 − p), for each unit and each example by its place in the epoch."""
     found = np.empty((len(places), units))
     for row, place in zip(found, places, strict=True):
-        key, limit = key_of(seed, MASKS + layer, epoch, int(place)), min(int(p * 2.0**32), 2**32 - 1)
+        key, limit = key_of(seed, MASKS + layer, epoch, int(place)), mask_limit(p)
         row[:] = [mask_bits(key, unit) >= limit for unit in range(units)]
     return found / (1 - p)
 
@@ -486,4 +491,4 @@ def add_noise(x: Array, sigma: float, key: int) -> Array:
 
 def drop_features(x: Array, p: float, key: int) -> Array:
     """0 with probability p, else x.    x (D,)"""
-    return x * [mask_bits(key, k) >= min(int(p * 2.0**32), 2**32 - 1) for k in range(x.size)]
+    return x * [mask_bits(key, k) >= mask_limit(p) for k in range(x.size)]

@@ -25,6 +25,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 import hostile  # noqa: E402
+import hostile_pictures  # noqa: E402
 
 from fastnn import images, weights  # noqa: E402
 from fastnn.datasets.idx import read_idx  # noqa: E402
@@ -74,7 +75,10 @@ def pictures() -> list[bytes]:
             content = io.BytesIO()
             grey.convert(mode if mode != "I;16" else "I").convert(mode).save(content, kind)
             found.append(content.getvalue())
-    return found
+    found += [content for _, content in hostile_pictures.ordinary_jpegs() if len(content) < 20_000]
+    found += [hostile_pictures.bmp(8, b"\10\3\0\0" * 8), hostile_pictures.png(8, 6, 16, 4, interlaced=1)]
+    notes = hostile_pictures.chunk(b"tEXt", b"k\0text") + hostile_pictures.chunk(b"eXIf", b"MM\0*\0\0\0\x08\0\0")
+    return [*found, hostile_pictures.png(8, 0, 8, 1, notes)]
 
 
 def idx_files() -> list[bytes]:

@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
-import io
+import json
 import os
 import random
 import resource
 import struct
+import subprocess
 import sys
+import time
+import warnings
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 from conftest import ROOT, clean_error, fastnn
+from hostile_pictures import all_pictures, ordinary_jpegs, saved
 from PIL import Image
 
 from fastnn import load
 from fastnn.datasets import Dataset, draw
 from fastnn.errors import ImageError
 from fastnn.images import BOX, SIDE, decode, find_images, prepare_digit, prepare_plain, read, ready_digits
+from fastnn.images.containers import orientation
 from fastnn.images.recipes import _centre
 
 DIGITS, LABELS = draw(200, seed=5)
@@ -30,12 +36,6 @@ def picture(i: int = CLEAR, side: int = 200, dark: bool = True) -> Image.Image:
     """A digit, enlarged: dark ink on white paper, or light on black."""
     pixels = DIGITS[i].reshape(28, 28)
     return Image.fromarray(255 - pixels if dark else pixels).resize((side, side), Image.Resampling.BICUBIC)
-
-
-def saved(image: Image.Image, kind: str, **options: object) -> bytes:
-    out = io.BytesIO()
-    image.save(out, kind, **options)
-    return out.getvalue()
 
 
 def prepared(content: bytes) -> np.ndarray:
@@ -268,6 +268,124 @@ def test_a_huge_text_chunk_is_refused() -> None:
     chunk = struct.pack(">I", len(body)) + b"zTXt" + body + struct.pack(">I", zlib.crc32(b"zTXt" + body))
     with pytest.raises(ImageError):
         decode(png(28, 28, (b"\0" * 29) * 28, chunk))
+
+
+MEASURED = """
+import json, os, re, sys
+from pathlib import Path
+from fastnn import images
+from fastnn.errors import ImageError
+
+def measure(path):
+    said = ""
+    try:
+        found = images.read(path)
+        images.prepare_digits(found)
+        assert max(found.shape) <= 2_048, path
+    except ImageError as error:
+        said = str(error)
+    status = Path("/proc/self/status").read_text()
+    print(json.dumps([path.name, said, int(re.search(r"VmHWM:\\s+(\\d+)", status)[1]) // 1024]), flush=True)
+
+for path in sorted(Path(sys.argv[1]).iterdir()):
+    child = os.fork()  # each as if in a process of its own, without starting one
+    if not child:
+        try:
+            measure(path)
+        finally:
+            os._exit(0)
+    os.waitpid(child, 0)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak of memory is read from /proc")
+def test_what_is_large_or_much_work_takes_little(tmp_path: Path) -> None:
+    """At most 250 MB, with Python and NumPy; what is too much is refused by name."""
+    wanted = {}
+    for name, content, error in all_pictures():
+        (tmp_path / name).write_bytes(content)
+        wanted[name] = error
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", MEASURED, tmp_path],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    found = [json.loads(line) for line in done.stdout.splitlines()]
+    assert {name for name, *_ in found} == set(wanted), done.stderr
+    for name, said, peak in found:
+        assert (wanted[name] or "") in said, (name, said)
+        assert bool(said) == (wanted[name] is not None), (name, said)
+        assert peak < 250, (name, peak)
+
+
+def test_ordinary_jpegs_are_read_whatever_else_is_in_them() -> None:
+    files = dict(ordinary_jpegs())
+    plain = decode(files["plain"])
+    for name, content in files.items():
+        found = decode(content)
+        assert (found == plain).all() if name != "restarts" else np.abs(found - plain).max() < 0.02, name
+
+
+def test_large_pictures_come_smaller_by_the_mean() -> None:
+    """Whatever their mode; and those of 2,048 pixels as they are."""
+    ramp = np.tile(np.linspace(0, 255, 4_100), (30, 1)).astype(np.uint8)
+    ramp[7:19, 1_000:3_000] = 200
+    wanted = np.pad(ramp, ((0, 0), (0, 1)), "edge")[:, :4_100].reshape(10, 3, -1)
+    columns = [wanted[..., n : n + 3].mean(axis=(1, 2)) for n in range(0, 4_100, 3)]
+    wanted = np.stack(columns, 1) / 255
+    grey = Image.fromarray(ramp)
+    clear = Image.merge("LA", (Image.new("L", grey.size), Image.eval(grey, lambda value: 255 - value)))
+    deep = Image.fromarray(ramp.astype(np.uint16) * 257)
+    for image in (grey, grey.convert("RGB"), grey.convert("P"), clear, clear.convert("RGBA"), deep):
+        found = decode(saved(image, "PNG"))
+        assert found.shape == (10, 1_367), image.mode
+        assert np.abs(found - wanted).max() < 0.01, image.mode
+    whole = grey.crop((0, 0, 2_048, 30))
+    assert (decode(saved(whole, "PNG")) == np.asarray(whole, np.float32) / 255).all()
+
+
+def test_large_pictures_are_turned_too() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    image = Image.new("L", (3_000, 2_400), 255)
+    image.paste(0, (0, 0, 1_500, 1_200))  # the left upper part; upright it is the right one
+    for kind in ("PNG", "JPEG", "WEBP"):
+        found = decode(saved(image, kind, exif=exif))
+        assert found.shape == (1_500, 1_200), kind
+        assert found[:700, 650:].max() < 0.1, kind
+        assert found[:, :550].min() > 0.9, kind
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_orientation_is_found_wherever_pillow_finds_it(order: str) -> None:
+    head = b"II*\0" if order == "<" else b"MM\0*"
+    entries = [struct.pack(f"{order}HHII", tag, 4, 1, 9) for tag in (1, 2, 0x0113)]
+    for turn in range(1, 9):
+        ours = struct.pack(f"{order}HHIHH", 0x0112, 3, 1, turn, 0)
+        tiff = head + struct.pack(f"{order}I", 12) + b"...." + struct.pack(f"{order}H", 4) + b"".join([*entries, ours])
+        xmp = f'<x tiff:Orientation="{turn}"/>'.encode()
+        text = f"\nexif\n{len(tiff):8}\n{tiff.hex()}\n"
+        for info in ({"exif": b"Exif\0\0" + tiff}, {"exif": tiff}, {"xmp": xmp}, {"Raw profile type exif": text}):
+            assert orientation(info) == turn, info
+    for info in ({}, {"exif": "text"}, {"exif": head}, {"xmp": b"9"}, {"Raw profile type exif": "\n\n\nxyz"}):
+        assert orientation(info) == 1, info
+
+
+def test_reading_in_threads_leaves_the_filters_of_warnings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second thread begins while the first reads, and ends after it."""
+    pillow, waits, before = Image.open, iter((0.1, 0.2)), list(warnings.filters)
+
+    def slow(*args: object, **options: object) -> Image.Image:
+        time.sleep(next(waits))
+        return pillow(*args, **options)
+
+    monkeypatch.setattr(Image, "open", slow)
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(decode, [GOOD_PNG, GOOD_JPEG]))
+    assert list(warnings.filters) == before
 
 
 def test_a_photo_of_50_megapixels_is_read() -> None:

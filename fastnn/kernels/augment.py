@@ -15,7 +15,7 @@ from fastnn.kernels.dense import ROWS
 from fastnn.kernels.host import SHAPE
 from fastnn.kernels.jit import by_type, jit, kernel
 from fastnn.kernels.layout import aligned_zeros, to_panels
-from fastnn.kernels.random import mask_bits, stream
+from fastnn.kernels.random import mask_bits, mask_limit, stream
 from fastnn.kernels.tiles import number, rank1, store, zeros
 
 _PICTURES, _NOISE, _DROPS = 2**41, 2**41 + 1, 2**41 + 2  # streams of a seed, beyond those of shuffles and masks
@@ -261,7 +261,7 @@ def add_noise(change, key, scale, out, at):
 @jit
 def drop_features(change, key, out, at):
     """out[at, k] = 0 with probability p, for each feature; the survivors' 1 / (1 − p) is in the scale."""
-    limit = np.uint32(min(change.dropout * 2.0**32, 2.0**32 - 1))
+    limit = mask_limit(change.dropout)
     for k in range(out.shape[1]):
         if mask_bits(key, np.uint32(k)) < limit:
             out[at, k] = 0

@@ -11,7 +11,7 @@ from numba.core import types
 
 from fastnn.kernels.functions import logistic, normal_density, normal_distribution, tanh
 from fastnn.kernels.jit import by_type, inlined, jit
-from fastnn.kernels.random import mask_bits, stream
+from fastnn.kernels.random import mask_bits, mask_limit, stream
 from fastnn.kernels.tiles import load, multiply, number, part, relu, where_positive
 
 # in the order that kernels know them by; `network.ACTIVATIONS` holds the same names
@@ -110,7 +110,7 @@ _tanh, _logistic = _rows_of(tanh_pair), _rows_of(logistic_pair)
 @jit
 def _drop(p, seed, epoch, panel, rows, a, d):
     """a, d = mask · a / (1 − p), mask · d / (1 − p); a unit's mask is named by (seed, epoch, layer, example, unit)."""
-    limit, keep = np.uint32(min(p * 2.0**32, 2.0**32 - 1)), number(1 / (1 - p), a)
+    limit, keep = mask_limit(p), number(1 / (1 - p), a)
     layer, first, start = panel
     masks = stream(stream(seed, _MASKS + layer), epoch)
     for i in range(rows):

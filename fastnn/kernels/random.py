@@ -40,6 +40,12 @@ def mask_bits(key, place):
 
 
 @jit
+def mask_limit(p):
+    """The `mask_bits` below which, with probability p, something is dropped."""
+    return np.uint32(min(p * 2.0**32, 2.0**32 - 1))
+
+
+@jit
 def spread(state):
     """A number in (-1, 1), bell-shaped, standard deviation 1/3."""
     return (uniform(state) + uniform(state) + uniform(state)) * (2 / 3) - 1
