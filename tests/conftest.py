@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -51,6 +53,14 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
     x = x.reshape(-1, 28, 28)
     np.savez(path, x_train=x[:5_000], y_train=y[:5_000], x_test=x[5_000:], y_test=y[5_000:])
     return path
+
+
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """SIGINT raises KeyboardInterrupt here, also where a shell began the tests in the background and it is ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture

@@ -191,6 +191,7 @@ def twice(x):
     return 2 * x
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_a_kernel_is_loaded_whole_before_an_interrupt_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
     load = KernelCache.load_overload
 

@@ -96,6 +96,7 @@ def test_no_worker_runs_on_after_another_failed(broken: int) -> None:
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals")
+@pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize("sender", [0, 1])
 def test_an_interrupt_waits_until_no_worker_runs(sender: int) -> None:
     """Whether it comes while the first thread works, or while it waits for the others."""
