@@ -212,7 +212,6 @@ class Training:
         start = self.network.initial_parameters(settings.seed, settings.initialisation)
         self.state = State(self._buffers(self._layout.pack(start)))
         self._net = self._network_view(hidden)
-        self.resting = True  # whether an exception may be raised here: false inside calls that a stop would tear apart
 
     def _buffers(self, parameters: np.ndarray) -> dict[str, np.ndarray]:
         """The parameters with what the optimizer keeps beside them."""
@@ -320,7 +319,6 @@ class Training:
         order = shuffled(examples, self.settings.seed, state.epoch)
         data = self._feed.data(order)
         while state.step < steps:
-            self.resting = False
             started = time.perf_counter()
             last = min(state.step + min(self._steps_a_call, self._feed.most_steps), steps)
             self._feed.prepare(order, state.epoch, state.step * self._batch, last * self._batch)
@@ -329,7 +327,6 @@ class Training:
             reached = self._workers.run(train_steps, *call, sync=self._sync)
             now = time.perf_counter()
             if reached < last:
-                self.resting = True
                 raise DivergedError(state.epoch + 1, reached + 1, wanted[reached])
             pace = (now - started) / (reached - state.step)
             self._steps_a_call = max(1, min(int(_CALL_SECONDS / pace), 4 * self._steps_a_call))
@@ -344,7 +341,6 @@ class Training:
 
     def _rest(self) -> None:
         """All is consistent: whoever waits for that may act."""
-        self.resting = True
         if self.on_safe:
             self.on_safe(self)
 
@@ -358,7 +354,6 @@ class Training:
         state, examples = self.state, len(self.train_split)
         loss, right = (state.totals / examples).tolist()
         found = self.evaluate(self.validation) if self.validation else None
-        self.resting = False
         epoch = Epoch(
             state.epoch + 1,
             state.seconds,

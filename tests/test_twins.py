@@ -117,6 +117,12 @@ def test_random_numbers(number: int) -> None:
         assert int(state[0]) == plain
 
 
+@pytest.mark.parametrize("p", [0.0, 2.0**-32, 0.5, 0.95, 1 - 2.0**-33])
+def test_the_limit_of_masks(p: float) -> None:
+    assert int(numbers.mask_limit(p)) == reference.mask_limit(p)
+    assert reference.mask_limit(p) / 2**32 == pytest.approx(p, abs=2.0**-32)
+
+
 def test_twins_of_random_numbers_look_random() -> None:
     """20,000 of each: mean and variance within five deviations, and the ends are reached, not crossed."""
     state, flat, bell = 1, [], []
