@@ -41,6 +41,9 @@ def test_the_number(counted: int) -> None:
 
 def test_guess() -> None:
     guess(1)
+
+def test_that_fails_anyway() -> None:
+    assert count(1) == 0
 """
 
 
@@ -72,12 +75,18 @@ def test_what_is_tested_is_noticed_and_what_is_not_survives(project: Path, tmp_p
     ]
     work, told = tmp_path / "work", []
     campaign.prepare(work, None)
-    campaign.run_all(project, work, wanted, 1, lambda one, result: told.append((one, result)))
+    gathered = campaign.gather(project, work)
+    assert (len(gathered.tests), gathered.failed) == (3, 1)
+    campaign.run_all(project, work, gathered, wanted, 1, lambda one, result: told.append((one, result)))
     assert [result.outcome for _, result in told] == ["noticed", "survived"]
     assert told[0][1].test == "tests/test_small.py::test_the_number"  # through a fixture that another test has made
     assert (project / "fastnn" / "small.py").read_text() == SOURCE
 
-    campaign.run_all(project, work, wanted, 1, lambda *_: pytest.fail("goes on where it stopped"))
+    campaign.run_all(project, work, gathered, wanted, 1, lambda *_: pytest.fail("goes on where it stopped"))
+    blamed = campaign.Result("noticed", "tests/test_small.py::test_that_fails_anyway", 1.0)
+    gathered.tests[blamed.test] = {"seconds": 0.0, "shared": []}
+    found = campaign.confirmed(project, work, gathered, [*told, (wanted[0], blamed)])
+    assert [result.outcome for _, result in found] == ["noticed", "survived", "no tests"]
     known = {report.name_of(wanted[1]): report.Reason("equivalent", "for this test")}
     text = report.write(told, known, "Two")
     assert "1 of 2 mutants noticed (0 of them by a time-out), 0 survived, 1 equivalent: 50.0 %, 100.0 %" in text

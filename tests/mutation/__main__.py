@@ -39,9 +39,12 @@ def main() -> int:
         if result.outcome not in report.NOTICED:
             print("\n".join(report.diff(mutant)), flush=True)
 
-    campaign.run_all(ROOT, work, mutants, asked.jobs, tell)
+    gathered = campaign.gather(ROOT, work)
+    print(f"{len(gathered.tests)} tests pass, {gathered.failed} fail and are left out")
+    campaign.run_all(ROOT, work, gathered, mutants, asked.jobs, tell)
     known = dict(campaign.results(work))
     found = [(mutant, known[campaign.key(mutant)]) for mutant in mutants]
+    found = campaign.confirmed(ROOT, work, gathered, found)
     text = report.write(found, report.reasons(), f"{len(mutants)} mutants of state {state}, seed {asked.seed}")
     if asked.result:
         asked.result.write_text(text, encoding="utf-8")

@@ -30,7 +30,7 @@ MEMORY = 12 * 2**30  # bytes of address space: the suite reserves up to 8 GiB, m
 LEFT_BEHIND = (".git", ".venv", ".ci", "__pycache__", ".*_cache", ".hypothesis", ".benchmarks", "build", "dist")
 # Too long, or of no use here: a browser, and this campaign.
 IGNORED = ("tests/test_browser.py", "tests/test_mutation.py")
-SLACK_PLAIN, SLACK_COMPILED = 20.0, 120.0  # seconds beyond five times its own that a test may take with a mutant
+SLACK_PLAIN, SLACK_COMPILED = 20.0, 60.0  # seconds beyond five times its own that a test may take with a mutant
 _RCFILE = """[run]
 source = fastnn
 patch = subprocess
@@ -116,6 +116,7 @@ class Tree:
             **kept,
             **nowhere,
             **data,
+            "CI": "1",  # Hypothesis makes the same examples every time
             "no_proxy": "127.0.0.1,localhost",
             "HOME": str(self.folder / "home"),
             "TMPDIR": str(self.folder / "tmp"),
@@ -175,29 +176,42 @@ def run_one(tree: Tree, mutant: Mutant, tests: list[str], gathered: choosing.Gat
     """Try one mutant: does a test fail?"""
     if not tests:
         return Result("no tests", "", 0.0)
-    slack = SLACK_COMPILED if mutant.place.compiled else SLACK_PLAIN
-    plan, told = tree.folder / "plan.json", tree.folder / "told.json"
-    warm = tree.folder.parent / "kernels"
-    in_kernels = mutant.place.file.startswith("fastnn/kernels/")  # its machine code has another place; the plugin knows
-    tree.clean(None if in_kernels else warm)
-    limits = {test: slack + 5 * gathered.seconds(test) for test in tests}
-    kept = {"kernels": str(warm) if in_kernels else "", "stale": stale(tree.root, mutant)}
-    plan.write_text(json.dumps({"limits": limits, **kept}))
-    told.unlink(missing_ok=True)
-    files = list(dict.fromkeys(test.partition("::")[0] for test in tests))
     original = (tree.root / mutant.place.file).read_text(encoding="utf-8")
     before = time.perf_counter()
     tree.write(mutant.place.file, mutant.code)
     try:
-        whole = slack + 60 + 3 * sum(gathered.seconds(test) for test in tests)
-        variables = {"MUTATION_PLAN": str(plan), "MUTATION_TOLD": str(told)}
-        code = tree.pytest(["-m", "pytest", "-x", "--tb=no", *files], tree.folder / "log", whole, **variables)
+        code, events = _run(tree, tests, gathered, mutant, "-x")
     finally:
         tree.write(mutant.place.file, original)
-    events = json.loads(told.read_text()) if told.exists() else {}
     late = "running" in events and code in (1, -signal.SIGKILL)  # faulthandler's exit code, and ours
     outcome = {0: "survived", 5: "no tests"}.get(code, "timed out" if late else "noticed")
-    return Result(outcome, events.get("failed", events.get("running", "")), time.perf_counter() - before)
+    test = next(iter(events.get("failed", [])), events.get("running", ""))
+    return Result(outcome, test, time.perf_counter() - before)
+
+
+def unreliable(tree: Tree, tests: list[str], gathered: choosing.Gathered) -> list[str]:
+    """Those of `tests` that fail without a mutant as well, run once more: what they noticed counts for nothing."""
+    return _run(tree, tests, gathered, None)[1].get("failed", []) if tests else []
+
+
+def _run(
+    tree: Tree, tests: list[str], gathered: choosing.Gathered, mutant: Mutant | None, *options: str
+) -> tuple[int, dict[str, Any]]:
+    """Run tests on a tree, in their order; pytest's exit code, and what the plugin told."""
+    plan, told, warm = tree.folder / "plan.json", tree.folder / "told.json", tree.folder.parent / "kernels"
+    slack = SLACK_COMPILED if mutant is None or mutant.place.compiled else SLACK_PLAIN
+    # A mutant in kernels/ has another fingerprint, so that its machine code has another place: the plugin asks for it.
+    elsewhere = mutant is not None and mutant.place.file.startswith("fastnn/kernels/")
+    tree.clean(None if elsewhere else warm)
+    limits = {test: slack + 5 * gathered.seconds(test) for test in tests}
+    kept = {"kernels": str(warm) if elsewhere else "", "stale": stale(tree.root, mutant) if mutant else []}
+    plan.write_text(json.dumps({"limits": limits, **kept}))
+    told.unlink(missing_ok=True)
+    files = list(dict.fromkeys(test.partition("::")[0] for test in tests))
+    whole = slack + 60 + 3 * sum(gathered.seconds(test) for test in tests)
+    variables = {"MUTATION_PLAN": str(plan), "MUTATION_TOLD": str(told)}
+    code = tree.pytest(["-m", "pytest", "--tb=short", *options, *files], tree.folder / "log", whole, **variables)
+    return code, json.loads(told.read_text()) if told.exists() else {}
 
 
 def stale(root: Path, mutant: Mutant) -> list[str]:
@@ -216,13 +230,17 @@ def stale(root: Path, mutant: Mutant) -> list[str]:
 
 
 def run_all(
-    source: Path, work: Path, mutants: list[Mutant], jobs: int, report: Callable[[Mutant, Result], None]
+    source: Path,
+    work: Path,
+    gathered: choosing.Gathered,
+    mutants: list[Mutant],
+    jobs: int,
+    report: Callable[[Mutant, Result], None],
 ) -> None:
     """Try every mutant that the results in the work folder lack, `jobs` at once; `report` is told of each.
 
     Results are appended to ``results.jsonl`` as they come, so that a campaign that was stopped goes on.
     """
-    gathered = gather(source, work)
     known = dict(results(work))
     waiting: queue.SimpleQueue[Mutant] = queue.SimpleQueue()
     for mutant in mutants:
@@ -247,6 +265,20 @@ def run_all(
         thread.start()
     for thread in threads:
         thread.join()
+
+
+def confirmed(
+    source: Path, work: Path, gathered: choosing.Gathered, found: list[tuple[Mutant, Result]]
+) -> list[tuple[Mutant, Result]]:
+    """The results, but nothing is noticed by a test that fails without a mutant too."""
+    tests = sorted({result.test for _, result in found if result.test in gathered.tests})
+    wrong = unreliable(Tree(source, work / "job-0"), tests, gathered)
+    if wrong:
+        print("fail without a mutant:", *wrong, sep="\n")
+    return [
+        (mutant, Result("no tests", result.test, result.seconds) if result.test in wrong else result)
+        for mutant, result in found
+    ]
 
 
 def key(mutant: Mutant) -> str:

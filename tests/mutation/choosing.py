@@ -64,11 +64,14 @@ class Gathered:
         Seconds of each shared fixture.
     lines : dict
         Of each file, line → the tests that run it, and those that use a shared fixture that does.
+    failed : int
+        How many tests fail.
     """
 
     tests: dict[str, dict[str, Any]]
     fixtures: dict[str, float]
     lines: dict[str, dict[int, set[str]]]
+    failed: int = 0
 
     def seconds(self, test: str) -> float:
         """Of a test that runs alone."""
@@ -93,7 +96,7 @@ def read(outcome: dict[str, Any], data: Path, tree: Path) -> Gathered:
             found = users[name] if name in users else {name} & tests.keys()
             for line in numbits_to_nums(numbits):
                 lines[Path(path).relative_to(tree).as_posix()][line] |= found
-    return Gathered(tests, outcome["fixtures"], lines)
+    return Gathered(tests, outcome["fixtures"], lines, len(outcome["tests"]) - len(tests))
 
 
 def choose(place: Place, gathered: Gathered, budget: float = BUDGET) -> list[str]:

@@ -1,8 +1,7 @@
 """Plugin for pytest: gather which tests run which lines, or run chosen tests in a chosen order on a mutant.
 
 Told by the environment: ``MUTATION_GATHER`` is the file to write what was gathered to, ``MUTATION_PLAN`` the file that
-says what to run, ``MUTATION_TOLD`` the one to write what came of it to. Hypothesis makes the same examples every time,
-and wastes no time on making a failing one smaller.
+says what to run, ``MUTATION_TOLD`` the one to write what came of it to.
 """
 
 from __future__ import annotations
@@ -17,10 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import Phase, settings
-
-settings.register_profile("mutation", derandomize=True, database=None, phases=(Phase.explicit, Phase.generate))
-settings.load_profile("mutation")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -48,13 +43,14 @@ def keep_kernels(warm: Path, stale: set[str]) -> None:
 
 
 class Chooser:
-    """Run the tests of a plan in its order, each below its limit in seconds; the first that fails is written down.
+    """Run the tests of a plan in its order, each below its limit in seconds; those that fail are written down.
 
     A test that is late ends the process from a thread of its own: no handler would run within a kernel.
     """
 
     def __init__(self, limits: dict[str, float], told: Path) -> None:
         self._limits, self._told = limits, told
+        self._failed: list[str] = []
         self._places = {test: place for place, test in enumerate(limits)}
         self._log = told.with_suffix(".late").open("w")
 
@@ -67,17 +63,18 @@ class Chooser:
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> Iterator[None]:
-        self._told.write_text(json.dumps({"running": item.nodeid}))
+        self._told.write_text(json.dumps({"failed": self._failed, "running": item.nodeid}))
         faulthandler.dump_traceback_later(
             self._limits.get(item.nodeid, max(self._limits.values())), file=self._log, exit=True
         )
         result = yield
         faulthandler.cancel_dump_traceback_later()
+        self._told.write_text(json.dumps({"failed": self._failed}))
         return result
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if report.failed:
-            self._told.write_text(json.dumps({"failed": report.nodeid}))
+            self._failed.append(report.nodeid)
 
 
 class Gatherer:
@@ -125,7 +122,7 @@ class Gatherer:
             switch(test.rpartition(" ")[0])
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        self._tests[report.nodeid]["passed"] &= report.passed
+        self._tests[report.nodeid]["passed"] &= not report.failed
 
     def pytest_sessionfinish(self) -> None:
         self._path.write_text(json.dumps({"tests": self._tests, "fixtures": self._fixtures}))
