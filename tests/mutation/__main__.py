@@ -22,12 +22,14 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0, help="what to draw them by")
     parser.add_argument("--jobs", type=int, default=2, help="how many to try at once")
     parser.add_argument("--files", nargs="*", default=[], help="only these, such as fastnn/schedules.py")
+    parser.add_argument("--tests", nargs="*", default=[], help="by these files only, such as tests/test_settings.py")
     parser.add_argument("--least", type=float, default=0.0, help="exit code 1 below this share, in percent")
     parser.add_argument("--work", type=Path, help="folder of a campaign; the same one again goes on with it")
     parser.add_argument("--result", type=Path, help="write the result here as well")
     asked = parser.parse_args()
     state = campaign.state_of(ROOT)
-    work = asked.work or Path(tempfile.gettempdir()) / f"fastnn-mutation-{state}"
+    name = "-".join(["fastnn-mutation", state, *(Path(file).stem for file in asked.tests)])
+    work = asked.work or Path(tempfile.gettempdir()) / name
     print(f"in {work}", flush=True)
     campaign.prepare(work, os.environ.get("FASTNN_DATA"))
     mutants = draw(ROOT, asked.mutants, asked.seed, asked.files)
@@ -39,7 +41,7 @@ def main() -> int:
         if result.outcome not in report.NOTICED:
             print("\n".join(report.diff(mutant)), flush=True)
 
-    gathered = campaign.gather(ROOT, work)
+    gathered = campaign.gather(ROOT, work, asked.tests)
     print(f"{len(gathered.tests)} tests pass, {gathered.failed} fail and are left out")
     campaign.run_all(ROOT, work, gathered, mutants, asked.jobs, tell)
     known = dict(campaign.results(work))

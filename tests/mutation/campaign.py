@@ -18,7 +18,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -142,8 +142,8 @@ def state_of(root: Path) -> str:
     return digest.hexdigest()[:12]
 
 
-def gather(source: Path, work: Path) -> choosing.Gathered:
-    """Run the suite once under coverage, with kernels of its own, unless that has been done."""
+def gather(source: Path, work: Path, tests: Sequence[str] = ()) -> choosing.Gathered:
+    """Run the suite (or files of tests) once under coverage, with kernels of its own, unless that has been done."""
     tree = Tree(source, work / "gathering")
     kept = work / "gathered.json"
     if not kept.exists():
@@ -152,16 +152,8 @@ def gather(source: Path, work: Path) -> choosing.Gathered:
         folder.mkdir()
         rcfile = folder / "rc"
         rcfile.write_text(f"{_RCFILE}data_file = {folder / 'data'}\n")
-        run = [
-            "-m",
-            "coverage",
-            "run",
-            "--rcfile",
-            str(rcfile),
-            "-m",
-            "pytest",
-            *(f"--ignore={one}" for one in IGNORED),
-        ]
+        which = [*(f"--ignore={one}" for one in IGNORED), *tests]
+        run = ["-m", "coverage", "run", "--rcfile", str(rcfile), "-m", "pytest", *which]
         part = work / "gathered.part"
         tree.clean()
         tree.pytest(run, work / "gather.log", None, MUTATION_GATHER=str(part))
