@@ -448,3 +448,11 @@ def test_one_bad_picture_does_not_lose_the_others(tmp_path: Path) -> None:
     assert "bad.png: not a picture" in clean_error(done, 3)
     assert '"image": "' in done.stdout
     assert "good.png" in done.stdout
+
+
+def test_a_ready_digit_is_traced_as_it_is() -> None:
+    shown: dict[str, np.ndarray] = {}
+    ready = prepare_digit(read(ROOT / "data" / "samples" / "3.png")).pixels
+    again = prepare_digit((ready / 255).astype(np.float32), lambda step, image: shown.update({step: image}))
+    assert (again.pixels == ready).all()
+    np.testing.assert_array_equal(shown["as it is"], ready / 255)

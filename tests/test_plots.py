@@ -370,3 +370,11 @@ def test_a_run_writes_its_curves_and_resumes_to_the_same() -> None:
     assert found["epoch"] == [1, 2, 3]
     assert found["loss"] == [float(f"{epoch.loss:.6g}") for epoch in run.history]
     assert "seconds" not in found
+
+
+def test_bars_and_colours_lie_where_the_scale_says(found: Answers) -> None:
+    bars = plots.calibration(found.probabilities, found.labels).axes[1].patches
+    assert bars[0].get_x() == 0
+    assert bars[-1].get_x() + bars[-1].get_width() == pytest.approx(1)
+    picture = plots.first_weights(np.array([[1.0], [-3.0], [0.0], [2.0]]), (2, 2)).axes[0].images[0]
+    assert picture.get_clim() == (-3, 3)
