@@ -77,7 +77,7 @@ class Evaluation:
     ----------
     examples : int
     loss : float
-        Mean cross-entropy.
+        Mean of the loss that the model was trained by; cross-entropy for classes.
     accuracy : float, optional
         Share of right answers, 0 to 1; None where there are targets instead of labels.
     per_class : dict of str to float

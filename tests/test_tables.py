@@ -470,3 +470,29 @@ def test_cifar_10_is_downloaded_and_another_file_in_its_place_refused(
         assert len(load("cifar-10").train) == 15
         server.shutdown()
     assert len(load("cifar-10").train) == 15  # kept
+
+
+def test_labels_of_files_come_back_as_they_are_written(tmp_path: Path) -> None:
+    """From 1 on, with gaps, as texts; and no class that does not occur."""
+    rows = "".join(f"{i},{i % 3 + 1}\n" for i in range(12))
+    found = load(table(tmp_path, "a,label\n" + rows))
+    assert (found.classes, found.label_type) == (("1", "2", "3"), "int")
+    assert set(package.train(found, (4,), epochs=1).predict(found.train)) <= {1, 2, 3}
+    words = load(table(tmp_path, "a,label\n" + rows.replace(",1\n", ",one\n")))
+    assert (words.classes, words.label_type) == (("2", "3", "one"), "str")
+    found = load(npz(tmp_path, x=np.eye(6), y=np.arange(6) % 3 * 5 + 1))
+    assert (found.classes, found.label_type) == (("1", "6", "11"), "int")
+    with pytest.raises(DataError, match="test set: label 7 in row 1"):
+        load(npz(tmp_path, x_train=np.eye(6), y_train=np.arange(6) % 3, x_test=np.eye(6)[:1], y_test=[7]))
+
+
+def test_test_pixels_that_no_byte_holds_are_not_wrapped(tmp_path: Path) -> None:
+    """256 would become 0."""
+    names = ",".join(f"p{i}" for i in range(16))
+    train = "".join(f"{','.join(['200'] * 16)},{'ab'[i % 2]}\n" for i in range(4))
+    test = table(tmp_path, f"{names},label\n{','.join(['256'] * 16)},a\n", "held.csv")
+    found = load(table(tmp_path, f"{names},label\n" + train), test=test)
+    assert found.image_shape == (4, 4)
+    assert found.train.x.dtype == np.uint8
+    assert found.test
+    assert (found.test.x == 256).all()
