@@ -124,8 +124,8 @@ if __name__ == "__main__":
     with warnings.catch_warnings(action="ignore"):
         for module in AHEAD:
             importlib.import_module(module)
-        with contextlib.redirect_stderr(io.StringIO()), contextlib.suppress(SystemExit):
-            importlib.import_module("fastnn.cli").main(["predict", "nothing"])  # Typer imports when it is called
+        with contextlib.redirect_stderr(io.StringIO()):  # Typer imports when it is called
+            importlib.import_module("fastnn.cli.main").run(["predict", "nothing"])  # without answering signals
     assert threading.active_count() == 1, "only a process of one thread may fork"
     gc.freeze()  # or the collections of each fork would copy every page
     asked = serve(socket.socket(fileno=int(sys.argv[1])))
