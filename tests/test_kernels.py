@@ -91,6 +91,9 @@ def test_weight_gradient(b: int, k: int, h: int, dtype: str) -> None:
     dw, db = reference.weight_gradient(x, dz)
     close(from_panels(w_p, k, h), w + dw, dtype)
     close(b_p.reshape(-1)[:h], bias + db, dtype)
+    b_p[:] = 0
+    dense.bias_gradient(panels(dz), rows_of(b), b_p, (0, len(b_p)))
+    close(b_p.reshape(-1)[:h], reference.bias_gradient(dz), dtype)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
