@@ -22,8 +22,8 @@ from PIL import Image
 import fastnn as package
 from fastnn.cli.main import run
 from fastnn.datasets import cifar, load
-from fastnn.datasets.named import load_cifar10
 from fastnn.datasets.labels import natural
+from fastnn.datasets.named import load_cifar10
 from fastnn.datasets.tables import _read
 from fastnn.errors import DataError, RunError, UsageError
 from fastnn.images import prepare_digit, read
