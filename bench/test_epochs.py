@@ -33,7 +33,7 @@ def dataset() -> Dataset:
 def parity(dataset: Dataset, sizes: tuple[int, ...], batch: int) -> None:
     """Twenty steps of both sides end in the same weights."""
     part = dataset.train.x[: 20 * batch], dataset.train.y[: 20 * batch]
-    from fastnn.training import from_arrays
+    from fastnn.datasets import from_arrays
 
     run = Training(from_arrays(*part), Settings(sizes[1:-1], 1, batch, 0.05, schedule="constant"))
     wanted = [p.astype(np.float64) for p in run.network.initial_parameters(0)]

@@ -113,6 +113,7 @@ class Question:
     kind: reference.Kind = field(default_factory=reference.Kind)
     dropout: float = 0.0
     seed: int = 0
+    scale: float = 1.0
 
 
 def relative_error(a: np.ndarray, b: np.ndarray) -> float:
@@ -136,7 +137,7 @@ def kernel_gradient(asked: Question, dtype: str, threads: int = 1) -> list[np.nd
     net = Net(layout.table(), layout.pack(asked.parameters), target, hidden, None, loss)
     labels = np.ascontiguousarray(y, np.int32) if y.ndim == 1 else np.zeros(len(x), np.int32)
     targets = np.ascontiguousarray(y, np.float64) if y.ndim == 2 else None
-    data = Data(x, labels, np.arange(len(x)), 1.0, kind.weights, targets)
+    data = Data(x, labels, np.arange(len(x)), asked.scale, kind.weights, targets)
     work = Work(*layout.workspace(len(x), threads, sides=2, slopes=0 if hidden is None else 1))
     sync, span = sync_area(), Span(0, 1, len(x), -np.ones(1), _EPOCH)
     call = net, data, work, span, np.zeros(2)  # a rate of −1 adds the gradient itself to the zeros

@@ -17,7 +17,13 @@ from fastnn.datasets import Dataset, checked_split
 from fastnn.datasets.named import find
 
 ROOT = Path(__file__).resolve().parent.parent
-READ_AT_START = {"PYTHONPATH", "PYTHONIOENCODING", "NUMBA_NUM_THREADS", "FASTNN_LANES"}  # by Python, or at imports
+READ_AT_START = {
+    "PYTHONPATH",
+    "PYTHONIOENCODING",
+    "NUMBA_NUM_THREADS",
+    "FASTNN_LANES",
+    "FASTNN_TILE",
+}  # by Python, or at imports
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:

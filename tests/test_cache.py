@@ -236,7 +236,8 @@ COLD_AND_KEPT = """
 import numpy as np
 from fastnn.datasets import draw
 from fastnn.settings import Settings
-from fastnn.training import Training, from_arrays
+from fastnn.datasets import from_arrays
+from fastnn.training import Training
 x, y = draw(300)
 much = {"optimizer": "adam", "dropout": 0.3, "activation": ("gelu",), "clip_norm": 0.5, "averaging": 0.9}
 kinds = ({}, {"optimizer": "adam"}, {"optimizer": "rmsprop", "activation": ("tanh",)}, much, {"loss": "logistic"})

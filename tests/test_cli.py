@@ -24,6 +24,7 @@ from fastnn.bench import Phase, Row
 from fastnn.cli import display
 from fastnn.cli.app import app
 from fastnn.cli.main import run
+from fastnn.distribution import NAME
 from fastnn.gradcheck import Check
 from fastnn.model import Model
 from fastnn.settings import Settings
@@ -51,6 +52,15 @@ def test_every_option_of_a_setting_reaches_it(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr("fastnn.cli.app.run_training", lambda data, settings, *rest: reached.update(asdict(settings)))
     monkeypatch.setattr("fastnn.datasets.load", lambda *asked: make_dataset(30, 4, 2))
     runner, plain = CliRunner(), asdict(Settings())
+    needed = {  # a setting that would not be used is refused
+        **dict.fromkeys(("momentum", "beta2", "epsilon"), {"optimizer": "adam"}),
+        **{
+            "learning_rate_decay": {"schedule": "decay"},
+            "huber_delta": {"loss": "huber"},
+            "plateau_factor": {"plateau": 2},
+        },
+        **{"gamma": {"schedule": "step"}, "step_epochs": {"schedule": "step"}, "elastic_sigma": {"elastic": 1.0}},
+    }
     for item in fields(Settings):
         option, allowed = item.metadata["option"].split(",")[0].split("/"), item.metadata["allowed"]
         if allowed is None:  # a pair, --this/--that: the other one than the default
@@ -65,12 +75,12 @@ def test_every_option_of_a_setting_reaches_it(monkeypatch: pytest.MonkeyPatch) -
         else:
             wanted = next(value for value in (3, 0.75, 0.5) if value in allowed and value != item.default)
             arguments = [option[0], str(wanted)]
+        given = needed.get(item.name, {})
+        arguments += [text for name, value in given.items() for text in (f"--{name}", str(value))]
         done = runner.invoke(app, ["train", "--data", "strokes", "--quiet", *arguments])
         assert done.exit_code == 0, (arguments, done.output, done.exception)
         assert reached[item.name] == wanted != plain[item.name], item.name
-        assert {k: v for k, v in reached.items() if k != item.name} == {
-            k: v for k, v in plain.items() if k != item.name
-        }
+        assert {**reached, item.name: 0} == {**plain, **given, item.name: 0}
 
 
 @pytest.mark.parametrize(
@@ -272,7 +282,7 @@ def test_doctor_tells_everything() -> None:
     assert set(found) == {"machine", "kernels", "threads", "kernel cache", "versions", "extras"}
     assert found["versions"]["numba"] != "missing"
     wanted: dict[str, set[str]] = {"": set()}
-    for text in requires("fastnn") or ():  # what is installed, not what is written in a list of ours
+    for text in requires(NAME) or ():  # what is installed, not what is written in a list of ours
         name, extra = re.split(r"[<>=!~; \[]", text)[0], re.search(r"extra == .(\w+)", text)
         wanted.setdefault(extra[1] if extra else "", set()).add(name)
     assert set(found["versions"]) == {"fastnn", "Python", "llvmlite"} | wanted.pop("")

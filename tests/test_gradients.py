@@ -37,7 +37,7 @@ def test_gradients_of_uint8_input_by_name(hidden: tuple[int, ...], threads: int)
     parameters = network.initial_parameters(3)
     wide = [p.astype("float64") for p in parameters]
     _, _, wanted = reference.gradient(wide, data.x / 255, data.y)
-    found = kernel_gradient(Question(network, parameters, data.x, data.y), "float32", threads)
+    found = kernel_gradient(Question(network, parameters, data.x, data.y, scale=1 / 255), "float32", threads)
     for name, a, b in zip(network.parameter_shapes, found, wanted, strict=True):
         assert relative_error(a, b) < 1e-5, name
         assert np.abs(b).max() > 0, name

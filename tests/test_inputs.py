@@ -199,7 +199,8 @@ def test_a_folder_of_numpy_files(tmp_path: Path) -> None:
     assert is_mapped(found.train.x)
     assert (found.train.x == base.train.x).all()
     assert found.test is not None
-    assert weights_of(found, "dense") == weights_of(base, "dense")
+    assert found.table  # bytes, but not as many as a picture has
+    assert weights_of(found, "dense", features="raw") == weights_of(base, "dense")
     assert load(write_folder(tmp_path / "no-test", base, test=False)).test is None
 
 
@@ -222,11 +223,11 @@ def test_numpy_files_with_pictures_keep_their_shape(tmp_path: Path) -> None:
         ("x_train.npy", np.zeros(203, "f4"), "one row an example"),
         ("x_train.npy", np.full((203, 17), None), "not a sound .npy file"),
         ("y_train.npy", np.zeros(203, "f4"), "labels of type float32"),
-        ("y_train.npy", np.full(203, -1), "label -1 in row 1"),
-        ("y_train.npy", np.full(203, 70_000), "expected 0 to 65,535"),
+        ("y_train.npy", np.full(203, -1), r"one class only \(-1\)"),
+        ("y_train.npy", np.full(203, 70_000), r"one class only \(70000\)"),
         ("y_train.npy", None, "no y_train.npy"),
         ("y_test.npy", None, "no y_test.npy"),
-        ("x_test.npy", np.zeros((50, 18), "u1"), "training examples of .* but test examples of"),
+        ("x_test.npy", np.zeros((50, 18), "u1"), "18 features; the training examples have 17"),
     ],
 )
 def test_numpy_files_that_do_not_fit(tmp_path: Path, name: str, content: object, message: str) -> None:

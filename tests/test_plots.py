@@ -344,7 +344,7 @@ def test_every_figure_says_what_it_needs(name: str, monkeypatch: pytest.MonkeyPa
     for module in [module for module in sys.modules if module.partition(".")[0] == "matplotlib"]:
         monkeypatch.delitem(sys.modules, module)
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    with pytest.raises(UsageError, match=r"fastnn\[plot\]"):
+    with pytest.raises(UsageError, match=r"pip install .*\[plot\]"):
         getattr(plots, name)(*given[name])
 
 

@@ -14,11 +14,11 @@ from conftest import ROOT, make_dataset
 
 import fastnn
 from fastnn import reference, schedules
-from fastnn.datasets import Dataset
+from fastnn.datasets import Dataset, from_arrays
 from fastnn.errors import DataError, DivergedError, UsageError
 from fastnn.kernels.steps import predict_logits, train_steps
 from fastnn.network import Network
-from fastnn.training import Progress, Settings, Training, best_threads, from_arrays, shuffled
+from fastnn.training import Progress, Settings, Training, best_threads, shuffled
 
 
 def run_of(dataset: Dataset, **settings: object) -> Training:

@@ -97,6 +97,7 @@ def test_twins_of_random_numbers_are_those_of_the_papers() -> None:
     assert reference.key_of(3, 4, 5, 6) == reference.stream(reference.stream(reference.stream(3, 4), 5), 6) >> 32
     assert reference.mask_bits(1, 0) == 0x514E28B7
     assert reference.mask_bits(2**32 - 1, 0) == 0x81F16F39
+    assert (reference.mask_limit(0.0), reference.mask_limit(0.25), reference.mask_limit(1.0)) == (0, 2**30, 2**32 - 1)
 
 
 @pytest.mark.parametrize("number", [0, 1, 7, 2**40 + 3, 2**63 - 1])

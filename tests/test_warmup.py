@@ -99,7 +99,8 @@ import sys
 import time
 import numpy as np
 from fastnn.kernels.jit import watch_compilation
-from fastnn.training import Settings, Training, from_arrays
+from fastnn.datasets import from_arrays
+from fastnn.training import Settings, Training
 from fastnn.datasets import draw
 names = []
 with watch_compilation(lambda count, name: names.append(name)):

@@ -9,7 +9,16 @@ from typing import Any
 
 import numpy as np
 
-from fastnn.datasets.base import PIXEL, Dataset, Split, checked_targets, is_sparse, value_range, value_scale
+from fastnn.datasets.base import (
+    PIXEL,
+    Dataset,
+    Split,
+    check_lengths,
+    checked_targets,
+    is_sparse,
+    value_range,
+    value_scale,
+)
 from fastnn.datasets.labels import class_names, indices_of, label_type, plain_labels
 from fastnn.errors import DataError
 
@@ -77,7 +86,8 @@ def from_parts(
         classes = tuple(str(c) for c in range(splits["train"].y.shape[1]))
     else:
         labels = plain_labels(y, shown)
-        classes, kind = class_names(labels, shown) if labels.size else (), label_type(labels)
+        check_lengths(x if is_sparse(x) else np.asarray(x), labels, shown)
+        classes, kind = class_names(labels, shown), label_type(labels)
         splits = {part: labelled(arrays, classes, kind, sources[part]) for part, arrays in given.items()}
     train = splits["train"]
     pictures = picture_shape(x, train)

@@ -52,14 +52,7 @@ class Split:
 
     def __post_init__(self, source: str) -> None:
         x, y = self.x if isinstance(self.x, Part) or is_sparse(self.x) else np.asarray(self.x), np.asarray(self.y)
-        if x.ndim < 2:
-            raise DataError(f"{source}: examples of shape {x.shape}; expected one row an example")
-        if y.ndim not in (1, 2):
-            raise DataError(f"{source}: labels of shape {y.shape}; expected one label or one row of targets an example")
-        if x.shape[0] != len(y):
-            raise DataError(f"{source}: {x.shape[0]:,} examples but {len(y):,} labels")
-        if 0 in x.shape or y.size == 0:
-            raise DataError(f"{source}: no examples")
+        check_lengths(x, y, source)
         if self.scale is not None and not 0 < self.scale < np.inf:
             raise DataError(f"{source}: scale {self.scale}; expected a number above 0")
         checked = {
@@ -281,6 +274,18 @@ def checked_targets(x: Any, y: Any, source: str, weights: Any = None, scale: flo
     if y.ndim not in (1, 2) or not (np.issubdtype(y.dtype, np.number) or y.dtype == bool) or np.iscomplexobj(y):
         raise DataError(f"{source}: targets of type {y.dtype}, shape {y.shape}; expected numbers, (N,) or (N, outputs)")
     return Split(x, y.reshape(len(y), -1) if y.size else y, weights, scale, source)
+
+
+def check_lengths(x: Any, y: np.ndarray, source: str) -> None:
+    """Refuse examples and labels that are not as many, or none."""
+    if x.ndim < 2:
+        raise DataError(f"{source}: examples of shape {x.shape}; expected one row an example")
+    if y.ndim not in (1, 2):
+        raise DataError(f"{source}: labels of shape {y.shape}; expected one label or one row of targets an example")
+    if x.shape[0] != len(y):
+        raise DataError(f"{source}: {x.shape[0]:,} examples but {len(y):,} labels")
+    if 0 in x.shape or y.size == 0:
+        raise DataError(f"{source}: no examples")
 
 
 def check_labels(y: np.ndarray, classes: int, source: str) -> None:

@@ -32,21 +32,25 @@ def _of_kernels(*names: str) -> tuple[str, ...]:
     return tuple(f"tests/test_kernels.py::test_{name}" for name in names)
 
 
+def _of_twins(*names: str) -> tuple[str, ...]:
+    return tuple(f"tests/test_twins.py::test_{name}" for name in names)
+
+
 KERNEL_TESTS = {
-    "augment": ("tests/test_augment.py", *_of_kernels("every_kernel")),
+    "augment": (*_of_twins("pictures_step", "noise", "gaussians", "product"), "tests/test_augment.py"),
     "blocks": (*_of_kernels("sparse_input"), *_SPARSE, *_WHOLE),
-    "dense": (*_of_kernels("dense_relu", "relu", "transpose", "weight_gradient", "input_gradient"), *_WHOLE),
+    "dense": (*_of_kernels("dense", "relu", "transpose", "weight_gradient", "input_gradient"), *_WHOLE),
     "first": (*_of_kernels("sparse_input"), *_WHOLE, *_SPARSE),
-    "functions": (*_of_kernels("exp", "log", "normal", "softmax", "losses", "activations"), *_WHOLE),
+    "functions": (*_of_twins("functions"), *_of_kernels("softmax", "losses", "activations"), *_WHOLE),
     "gather": (*_of_kernels("gather"), *_WHOLE),
-    "hidden": (*_of_kernels("activations", "masks"), *_WHOLE, *_OPTIMIZERS),
-    "losses": (*_of_kernels("softmax", "losses"), *_WHOLE, *_OPTIMIZERS),
+    "hidden": (*_of_twins("pairs_of_activations"), *_of_kernels("activations", "masks"), *_WHOLE, *_OPTIMIZERS),
+    "losses": (*_of_twins("pairs_of_losses"), *_of_kernels("softmax", "losses"), *_WHOLE, *_OPTIMIZERS),
     "memory": (*_WHOLE, *_OPTIMIZERS, *_SPARSE),
     "output": (*_of_kernels("logits", "output_gradients"), *_WHOLE),
-    "random": (*_of_kernels("shuffle", "masks", "activations"), "tests/test_augment.py", "tests/test_datasets.py"),
+    "random": (*_of_twins("random_numbers", "the_limit"), *_of_kernels("shuffle", "masks"), "tests/test_datasets.py"),
     "steps": (*_WHOLE, *_OPTIMIZERS, *_SPARSE),
     "strokes": ("tests/test_datasets.py",),
-    "update": ("tests/test_optimizers.py::test_fifty", *_OPTIMIZERS, *_WHOLE),
+    "update": (*_of_twins("steps_of", "parts_of"), "tests/test_optimizers.py::test_fifty", *_OPTIMIZERS, *_WHOLE),
     "workers": ("tests/test_workers.py", *_WHOLE),
 }
 BUDGET = 40.0  # seconds of tests, by their times without mutants: of what is still alive then, nearly all survives
