@@ -53,13 +53,12 @@ def test_every_option_of_a_setting_reaches_it(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr("fastnn.datasets.load", lambda *asked: make_dataset(30, 4, 2))
     runner, plain = CliRunner(), asdict(Settings())
     needed = {  # a setting that would not be used is refused
-        **dict.fromkeys(("momentum", "beta2", "epsilon"), {"optimizer": "adam"}),
-        **{
-            "learning_rate_decay": {"schedule": "decay"},
-            "huber_delta": {"loss": "huber"},
-            "plateau_factor": {"plateau": 2},
-        },
-        **{"gamma": {"schedule": "step"}, "step_epochs": {"schedule": "step"}, "elastic_sigma": {"elastic": 1.0}},
+        **{name: {"optimizer": "adam"} for name in ("momentum", "beta2", "epsilon")},
+        **{name: {"schedule": "step"} for name in ("gamma", "step_epochs")},
+        "learning_rate_decay": {"schedule": "decay"},
+        "huber_delta": {"loss": "huber"},
+        "plateau_factor": {"plateau": 2},
+        "elastic_sigma": {"elastic": 1.0},
     }
     for item in fields(Settings):
         option, allowed = item.metadata["option"].split(",")[0].split("/"), item.metadata["allowed"]
