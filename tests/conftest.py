@@ -17,13 +17,7 @@ from fastnn.datasets import Dataset, checked_split
 from fastnn.datasets.named import find
 
 ROOT = Path(__file__).resolve().parent.parent
-READ_AT_START = {
-    "PYTHONPATH",
-    "PYTHONIOENCODING",
-    "NUMBA_NUM_THREADS",
-    "FASTNN_LANES",
-    "FASTNN_TILE",
-}  # by Python, or at imports
+READ_AT_START = ("PYTHON", "NUMBA_", "FASTNN_LANES", "FASTNN_TILE")  # by Python, or while modules are imported
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
@@ -99,7 +93,7 @@ def fastnn(
     """Run the command in a process of its own, a fork; a variable given as "" is taken away."""
     environment = {k: v for k, v in {**os.environ, **env}.items() if v != ""}
     environment["PYTHONPATH"] = env.get("PYTHONPATH") or str(ROOT)
-    if hasattr(os, "fork") and not any(name in READ_AT_START for name in env):
+    if hasattr(os, "fork") and not any(name.startswith(READ_AT_START) for name in env):
         return forks().run(list(map(str, args)), str(cwd or Path.cwd()), environment, timeout)
     return subprocess.run(
         [sys.executable, "-m", "fastnn", *map(str, args)],
