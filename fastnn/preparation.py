@@ -43,8 +43,7 @@ def dataset_of(data: Any, loss: str = "softmax", validation: Any = None) -> Data
                 data.check(split)  # once more: arrays may have been changed since they were
         dataset = data
     elif isinstance(data, tuple | list):
-        own = validation if isinstance(validation, tuple | list) else None
-        return from_arrays(*parts_of(data, "data"), loss, own)
+        dataset = from_arrays(*parts_of(data, "data"), loss)
     else:
         raise DataError(f"data of type {type(data).__name__}: expected a name or place, arrays (x, y), or a Dataset")
     if place is not None and not isinstance(data, str | Path):

@@ -280,6 +280,7 @@ def test_examples_to_watch_the_training_on_may_be_arrays() -> None:
     assert len(model.history["validation_loss"]) == 3
     assert fastnn.train(base, 16, epochs=3, validation=(base.test.x, base.test.y)).history["validation_loss"]
     assert fastnn.train(base, 16, epochs=3, validation=base.test).history["validation_loss"]
+    assert fastnn.train((base.train.x, base.train.y), 16, epochs=3, validation=base.test).history["validation_loss"]
     assert fastnn.train(base, 16, epochs=3, validation=0.2).history["validation_loss"]
     numbers = fastnn.train(
         (base.train.x, base.train.x[:, :2]), 16, epochs=2, loss="squared", validation=(base.test.x, base.test.x[:, :2])

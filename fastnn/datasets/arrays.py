@@ -27,7 +27,7 @@ _SMALLEST_SIDE = 8  # of a picture, in pixels
 _DARK = 127  # some pixel of pictures is above this
 
 
-def from_arrays(x: Any, y: Any, weights: Any = None, loss: str = "softmax", validation: Any = None) -> Dataset:
+def from_arrays(x: Any, y: Any, weights: Any = None, loss: str = "softmax") -> Dataset:
     """A data set out of arrays, all of it for training.
 
     Features that are neither pixels nor all within 0 to 1 are a table, which training brings to one scale.
@@ -43,16 +43,13 @@ def from_arrays(x: Any, y: Any, weights: Any = None, loss: str = "softmax", vali
         How much each example counts, at least 0.
     loss : str
         One of `fastnn.settings.LOSSES`.
-    validation : (x, y) or (x, y, weights), optional
-        Of the same kind, to watch the training on.
 
     Raises
     ------
     DataError
         When they are not as they should be: what, in which row.
     """
-    held = None if validation is None else parts_of(validation, "validation")
-    return from_parts("arrays", {"train": (x, y, weights), "validation": held}, loss != "softmax")
+    return from_parts("arrays", {"train": (x, y, weights)}, loss != "softmax")
 
 
 def from_parts(
@@ -64,7 +61,7 @@ def from_parts(
     ----------
     name : str
     parts : mapping of str to (x, y, weights) or None
-        ``"train"``, and perhaps ``"test"`` and ``"validation"``.
+        ``"train"``, and perhaps ``"test"``.
     numbers : bool
         Whether labels are numbers to be predicted.
     origin : str
@@ -98,9 +95,8 @@ def from_parts(
         classes,
         pictures,
         origin or name,
-        splits.get("validation"),
-        _is_table(train, pictures, np.ndim(x) > 2),
-        kind,
+        table=_is_table(train, pictures, np.ndim(x) > 2),
+        label_type=kind,
     )
 
 
