@@ -40,7 +40,7 @@ class Forks:
         self._socket, self._lock = ours, threading.Lock()
         self._process = subprocess.Popen(
             [sys.executable, __file__, str(theirs.fileno())],
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            env={**os.environ, "PYTHONPATH": str(ROOT), "PYTEST_CURRENT_TEST": ""},
             stdin=subprocess.DEVNULL,
             pass_fds=[theirs.fileno()],
         )
@@ -111,6 +111,9 @@ def serve(stream: socket.socket) -> list[str] | None:
             os.chdir(folder)
             os.environ.clear()
             os.environ.update(environment)
+            measured = "coverage" in sys.modules and sys.modules["coverage"].Coverage.current()
+            if measured:  # a campaign asks which test runs which lines
+                measured.switch_context(os.environ["PYTEST_CURRENT_TEST"])
             return list(command)
         for file in files:
             os.close(file)

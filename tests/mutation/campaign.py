@@ -33,7 +33,7 @@ IGNORED = ("tests/test_browser.py", "tests/test_mutation.py")
 SLACK_PLAIN, SLACK_COMPILED = 20.0, 60.0  # seconds beyond five times its own that a test may take with a mutant
 _RCFILE = """[run]
 source = fastnn
-patch = subprocess
+patch = subprocess,fork
 context = ${PYTEST_CURRENT_TEST-}
 parallel = true
 disable_warnings = no-data-collected,module-not-imported,module-not-measured,couldnt-parse,module-not-python
@@ -88,7 +88,7 @@ class Tree:
         """Run pytest on the copy, below `limit` seconds, if any; its exit code, or -SIGKILL when it was ended."""
         with log.open("w") as out:
             process = subprocess.Popen(
-                [sys.executable, *arguments, "-q", "-p", "tests.mutation.plugin", "-p", "no:cacheprovider"],
+                [sys.executable, *arguments, "-q", "-n", "0", "-p", "tests.mutation.plugin", "-p", "no:cacheprovider"],
                 cwd=self.root,
                 env=self._environment() | more,
                 stdin=subprocess.DEVNULL,
