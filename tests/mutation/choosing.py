@@ -53,7 +53,7 @@ KERNEL_TESTS = {
     "update": (*_of_twins("steps_of", "parts_of"), "tests/test_optimizers.py::test_fifty", *_OPTIMIZERS, *_WHOLE),
     "workers": ("tests/test_workers.py", *_WHOLE),
 }
-BUDGET = 40.0  # seconds of tests, by their times without mutants: of what is still alive then, nearly all survives
+BUDGET = 25.0  # seconds of tests, by their times without mutants: of what is still alive then, nearly all survives
 
 
 @dataclass
