@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from fastnn.datasets.base import Part, Split, chunks, dense_rows, is_mapped
+from fastnn.datasets.base import Part, Split, chunks, dense_rows, is_mapped, value_scale
 from fastnn.errors import UsageError
 from fastnn.inference import Scaling, scaled
 from fastnn.kernels.augment import Change, Piece, canvases_for, change_examples, change_of
@@ -30,7 +30,6 @@ class Feed:
     Parameters
     ----------
     split : Split
-        Of a data set, so that its scale is known.
     settings : Settings
         Resolved.
     image_shape : tuple of int, optional
@@ -68,7 +67,7 @@ class Feed:
         self._weights = example_weights(split, settings)
         self._targets = split.y if split.y.ndim == 2 else None
         self._labels = np.zeros(len(split), np.int32) if split.y.ndim == 2 else split.y
-        self._scale = 1.0 if scaling else split.scale or 1.0
+        self._scale = 1.0 if scaling else split.scale or value_scale(split.x)
         self._scaling = scaling
         self._change: Change | None = None
         self._ring: np.ndarray | None = None
