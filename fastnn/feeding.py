@@ -66,7 +66,8 @@ class Feed:
         self._batch, self._workers, self._features = batch, workers, split.x.shape[1]
         self._weights = example_weights(split, settings)
         self._targets = split.y if split.y.ndim == 2 else None
-        self._labels = np.zeros(len(split), np.int32) if split.y.ndim == 2 else split.y
+        # a copy: whatever becomes of the labels that were checked, none out of range reaches a kernel
+        self._labels = np.zeros(len(split), np.int32) if split.y.ndim == 2 else split.y.copy()
         self._scale = 1.0 if scaling else split.scale or value_scale(split.x)
         self._scaling = scaling
         self._change: Change | None = None

@@ -17,16 +17,14 @@ from fastnn.datasets.base import (
     PIXEL,
     Dataset,
     Split,
-    are_whole,
+    as_array,
     check_labels,
+    check_range,
     checked_features,
     checked_targets,
-    is_sparse,
     relabelled,
-    value_range,
-    value_scale,
 )
-from fastnn.datasets.labels import label_type, labels_of
+from fastnn.datasets.labels import labels_of, written_type
 from fastnn.errors import DataError, UsageError, printable
 from fastnn.formats import Unsaid
 from fastnn.network import Network
@@ -34,8 +32,6 @@ from fastnn.network import Network
 if TYPE_CHECKING:
     from fastnn.images import Prepared
     from fastnn.images.ink import Trace
-
-_DARK = 127  # some pixel of pictures from 0 to 255 is above this
 
 
 @dataclass(frozen=True)
@@ -134,7 +130,7 @@ class Model:
     @property
     def _label_type(self) -> str:
         found = str(self.metadata.get("label_type", "index"))
-        sound = found in ("bool", "str") or (found == "int" and label_type(np.array(self.classes)) == "int")
+        sound = found in ("bool", "str") or (found == "int" and written_type(self.classes) == "int")
         return found if sound else "index"
 
     @property
@@ -178,7 +174,7 @@ class Model:
         """
         if isinstance(x, Split):
             return self._linked(self.logits(x.x, engine, threads, x.scale))
-        x = x if is_sparse(x) else np.asarray(x)
+        x = as_array(x, "examples")
         if x.ndim < 2:
             raise DataError(f"examples of shape {x.shape}; expected one row an example: (N, {self.network.sizes[0]})")
         if x.shape[0] == 0:
@@ -190,24 +186,18 @@ class Model:
         x, inputs = checked_features(x, source), self.network.sizes[0]
         if x.shape[1] != inputs:
             raise DataError(f"{source} of {x.shape[1]} features; this model takes {inputs}")
-        low, high = value_range(x)
-        if self.scale == PIXEL and low >= 0 and 0 < high <= 1 and not are_whole(x):
-            raise DataError(
-                f"{source}: features from {low:g} to {high:g}; this model takes pixels from 0 to 255. "
-                "Multiply them by 255"
-            )
-        if self._takes_shares and high > _DARK and value_scale(x) == PIXEL:
-            raise DataError(f"{source}: pixels from 0 to 255; this model takes them from 0 to 1. Divide them by 255")
+        check_range(x, self.scale, self._trained_range, source)
         return x
 
-    @property
-    def _takes_shares(self) -> bool:
-        """Whether its features go from 0 to 1; where nothing says so, as those of pictures mostly do."""
+    def _trained_range(self) -> tuple[float, float]:
+        """Of its features, where that is the same for all; where nothing is known, as those of pictures mostly go."""
         known = self.metadata.get("preprocessing", {})
         if "range" in known:
-            return known["range"] == [0, 1]
+            found = known["range"]
+            sound = isinstance(found, list) and len(found) == 2 and all(type(n) in (int, float) for n in found)
+            return (found[0], found[1]) if sound else (-math.inf, math.inf)
         pictures = math.isqrt(self.network.sizes[0]) ** 2 == self.network.sizes[0] >= 64
-        return pictures and self.scale == 1 and self.scaling is None
+        return (0, 1) if pictures and self.scaling is None else (-math.inf, math.inf)
 
     def logits(
         self, x: Any, engine: str = "auto", threads: int | None = None, scale: float | None = None
@@ -390,7 +380,7 @@ class Model:
                 raise UsageError(f"{data.name}: no test examples; pass its train split to evaluate on that")
             return relabelled(data.test, data.classes, self.classes, data.name) if self.loss == "softmax" else data.test
         x, y, weights = parts_of(data, "examples")
-        x = self._checked(x if is_sparse(x) else np.asarray(x))
+        x = self._checked(as_array(x, "examples"))
         if self.loss == "softmax":
             return labelled((x, y, weights), self.classes, self._label_type, "examples")
         return checked_targets(x, y, "examples", weights)

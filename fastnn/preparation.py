@@ -12,7 +12,7 @@ import numpy as np
 
 from fastnn.datasets import Dataset, Split, from_arrays, load, load_split
 from fastnn.datasets.arrays import labelled, parts_of
-from fastnn.datasets.base import checked_targets, chunks, is_sparse, stratified
+from fastnn.datasets.base import checked_features, checked_targets, chunks, is_sparse, stratified
 from fastnn.errors import DataError, UsageError
 from fastnn.inference import Scaling
 from fastnn.settings import Settings
@@ -34,18 +34,19 @@ def dataset_of(data: Any, loss: str = "softmax", validation: Any = None) -> Data
     DataError
         When it is none, or its parts do not fit.
     """
+    check_kind(data)
     place = validation if isinstance(validation, str | Path) else None
     if isinstance(data, str | Path):
         dataset = load(data, numbers=loss != "softmax", validation=place)
     elif isinstance(data, Dataset):
         for split in (data.train, data.test, data.validation):
-            if split is not None:
-                data.check(split)  # once more: arrays may have been changed since they were
+            if split is not None:  # once more: arrays may have been changed since they were
+                data.check(split)
+                if is_sparse(split.x):
+                    checked_features(split.x, data.name)
         dataset = data
-    elif isinstance(data, tuple | list):
-        dataset = from_arrays(*parts_of(data, "data"), loss)
     else:
-        raise DataError(f"data of type {type(data).__name__}: expected a name or place, arrays (x, y), or a Dataset")
+        dataset = from_arrays(*parts_of(data, "data"), loss)
     if place is not None and not isinstance(data, str | Path):
         validation = load_split(dataset, place)
     elif isinstance(validation, tuple | list):
@@ -55,6 +56,15 @@ def dataset_of(data: Any, loss: str = "softmax", validation: Any = None) -> Data
         else:
             validation = labelled(arrays, dataset.classes, dataset.label_type, "validation")
     return replace(dataset, validation=validation) if isinstance(validation, Split) else dataset
+
+
+def check_kind(data: Any) -> None:
+    """Refuse what can't be data."""
+    if not isinstance(data, str | Path | Dataset | tuple | list):
+        raise DataError(
+            f"data of type {type(data).__name__}: expected a name or place, a Dataset, or arrays as one pair: "
+            f"train((x, y))"
+        )
 
 
 def splits_of(dataset: Dataset, settings: Settings) -> tuple[Split, Split | None]:

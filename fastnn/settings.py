@@ -305,6 +305,7 @@ def changed(start: Settings, changes: Mapping[str, Any]) -> Settings:
     UsageError
         When a value is out of its range, or given and not used.
     """
+    changes = {name: _plain(value, _default(name)) for name, value in changes.items()}
     new = {**vars(start), **changes}
     try:
         idle = [name for name, (used, _) in NEEDS.items() if name not in changes and not used(new)]

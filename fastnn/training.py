@@ -38,7 +38,7 @@ from fastnn.machine import available_threads
 from fastnn.model import Evaluation, Model, evaluate_logits, recipe_for
 from fastnn.network import Network
 from fastnn.optimizers import KERNELS, OPTIMIZERS
-from fastnn.preparation import dataset_of, scaling_of, splits_of
+from fastnn.preparation import check_kind, dataset_of, scaling_of, splits_of
 from fastnn.schedules import rates
 from fastnn.settings import LOSSES, Settings
 from fastnn.stopping import Watch
@@ -441,11 +441,11 @@ class Training:
         return Model(self.network, self._layout.unpack(self._current()), metadata, self.scaling)
 
     def _range(self) -> list[float] | None:
-        """What features go from and to where that is the same for all: pixels, or shares."""
+        """What features go from and to where that is the same for all: pixels, or numbers within ±1."""
         if self.dataset.scale == PIXEL:
             return [0, 255]
         low, high = value_range(self.train_split.x)
-        return [0, 1] if low >= 0 and high <= 1 else None
+        return [min(low, 0), 1] if low >= -1 and high <= 1 else None
 
     def plain_buffers(self) -> dict[str, list[np.ndarray]]:
         """Every buffer of the state as plain ``[w, b, w, b, …]``."""
@@ -558,6 +558,7 @@ def train(
 
     if settings is not None and not isinstance(settings, Settings):
         raise UsageError(f"settings of type {type(settings).__name__}; expected Settings(epochs=3, …)")
+    check_kind(data)
     given = {"hidden": hidden, **changes} if hidden is not None else changes
     if isinstance(validation, Split | tuple | list | str | Path):
         examples: Any = validation

@@ -136,7 +136,7 @@ def test_the_same_pixels_of_another_type_get_the_same_answers(
     assert (wanted.argmax(axis=1) == y).mean() > 0.8
     for dtype in TYPES:
         np.testing.assert_allclose(model.predict_proba(x.astype(dtype), engine), wanted, atol=1e-6)
-    with pytest.raises(DataError, match="Multiply them by 255"):
+    with pytest.raises(DataError, match="Multiply by 255"):
         model.predict_proba(x / 255, engine)
     shown = [model.predict_proba(x[n : n + 1], engine) for n in (0, 1)]
     np.testing.assert_allclose(np.concatenate(shown), wanted[:2], atol=1e-12)
@@ -148,7 +148,7 @@ def test_a_model_of_pixels_from_0_to_1_reads_pictures_and_data_of_bytes(
     x, y = digits
     model = fastnn.train(((x / 255).astype(np.float32), y), 32, epochs=12)
     assert model.scale == 1
-    with pytest.raises(DataError, match="Divide them by 255"):
+    with pytest.raises(DataError, match="divide by 255"):
         model.predict(x)
     right = model.evaluate(((x / 255).astype(np.float32), y)).accuracy
     assert right is not None
@@ -319,6 +319,9 @@ def test_given_widths_win_over_those_of_the_settings() -> None:
         (lambda x, y: fastnn.train((x,)), DataError, r"expected \(x, y\)"),
         (lambda x, y: fastnn.train((x, None)), DataError, r"expected \(x, y\)"),
         (lambda x, y: fastnn.train(x), DataError, "data of type ndarray"),
+        (lambda x, y: fastnn.train(x, y), DataError, r"as one pair: train\(\(x, y\)\)"),
+        (lambda x, y: fastnn.train(([[1, 2], [3]], [0, 1])), DataError, "rows of different lengths"),
+        (lambda x, y: fastnn.load().predict([[1, 2], [3]]), DataError, "rows of different lengths"),
         (lambda x, y: fastnn.train((x, y), settings={"epochs": 1}), UsageError, "settings of type dict"),
         (lambda x, y: Training((x, y), 3), UsageError, "settings of type int"),
         (lambda x, y: Training((x, y), dtype="float16"), UsageError, "dtype 'float16'"),
@@ -414,3 +417,81 @@ def test_check_labels_says_where() -> None:
     with pytest.raises(DataError, match="x: label 2 in row 2; expected whole numbers 0 to 1"):
         check_labels(np.array([0, 2]), 2, "x")
     assert changed(make_dataset(5, 4, 3).train, Settings(input_noise=0.1).resolved(), None).shape == (5, 4)
+
+
+def test_examples_of_another_range_are_not_watched_or_tested_on(digits: tuple[np.ndarray, np.ndarray]) -> None:
+    """They would be read as almost blank, or as blinding: early stopping would go by nonsense."""
+    x, y = digits
+    with pytest.raises(DataError, match=r"validation set: features from 0 to 0\.99.* Multiply by 255"):
+        fastnn.train((x, y), 8, epochs=1, validation=(x / 255, y))
+    with pytest.raises(DataError, match=r"validation set: pixels from 0 to 255; .* 0 to 0\.99.* divide by 255"):
+        fastnn.train((x / 255, y), 8, epochs=1, validation=(x, y))
+    classes = tuple("0123456789")
+    with pytest.raises(DataError, match=r"test set: features from 0 to 0\.99"):
+        Dataset("d", Split(x, y), Split(x / 255, y), classes)
+    stated = Dataset("d", Split(x, y), Split(x / 255, y, scale=1.0), classes)
+    assert stated.test
+    model = fastnn.train(stated, 32, epochs=3)
+    assert model.evaluate(stated).accuracy == pytest.approx(model.evaluate((x, y)).accuracy, abs=0.01)
+    with pytest.raises(DataError, match="Multiply by 255"):
+        model.predict(x > 127)  # truth values are numbers, too
+    signed = fastnn.train((x / 127.5 - 1, y), 8, epochs=1)
+    with pytest.raises(DataError, match=r"go from -1 to "):
+        signed.predict(x)
+
+
+def test_examples_to_watch_may_be_a_split_or_a_place_for_arrays_too(tmp_path: Path) -> None:
+    base = make_dataset(90, 6, 3)
+    assert base.test
+    arrays = base.train.x, base.train.y
+    with pytest.raises(UsageError, match=r"none\.csv"):
+        fastnn.train(arrays, 8, epochs=1, validation=tmp_path / "none.csv")
+    with pytest.raises(DataError, match="validation set: label 5"):
+        fastnn.train(arrays, 8, epochs=1, validation=Split(base.test.x, base.test.y + 3))
+    np.savez(tmp_path / "v.npz", x=base.test.x, y=base.test.y)
+    model = fastnn.train(arrays, 8, epochs=1, patience=1, validation=str(tmp_path / "v.npz"))
+    assert model.history["validation_loss"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"image_shape": (100, 100)}, "does not fit 4 features"),
+        ({"image_shape": (0, 2)}, "does not fit"),
+        ({"image_shape": "ab"}, "does not fit"),
+        ({"test": (1, 2)}, "test set of type tuple; expected a Split"),
+        ({"classes": None}, "expected a tuple of their names"),
+        ({"classes": ("a", "a", "b")}, "two have the same name"),
+        ({"label_type": "foo"}, "expected one of index, int, bool, str"),
+    ],
+)
+def test_a_data_set_made_by_hand_is_sound_or_refused(changes: dict[str, object], message: str) -> None:
+    given = {
+        "name": "d",
+        "train": Split(np.ones((3, 4)), [0, 1, 2]),
+        "test": None,
+        "classes": ("a", "b", "c"),
+        **changes,
+    }
+    with pytest.raises(DataError, match=message):
+        Dataset(**given)  # type: ignore[arg-type]
+
+
+def test_arrays_changed_behind_the_gate_end_no_process() -> None:
+    sparse = pytest.importorskip("scipy.sparse", reason="SciPy is not installed")
+    base = make_dataset(40, 6, 3)
+    x = sparse.csr_array(base.train.x)
+    dataset = Dataset("d", Split(x, base.train.y), None, base.classes)
+    dataset.train.x.indices[:] = 10**8
+    with pytest.raises(DataError, match="not a sound sparse array"):
+        Training(dataset, Settings(**SMALL))  # type: ignore[arg-type]
+    run = Training(base, Settings(**SMALL))  # type: ignore[arg-type]
+    base.train.y[:] = 77
+    assert np.isfinite(next(iter(run)).loss)
+    run.close()
+
+
+def test_texts_of_numbers_come_back_as_texts() -> None:
+    base = make_dataset(90, 6, 3)
+    names = np.array(["1", "2", "10"])[base.train.y]
+    assert set(fastnn.train((base.train.x, names), 8, epochs=1).predict(base.train.x)) <= {"1", "2", "10"}

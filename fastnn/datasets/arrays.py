@@ -10,21 +10,21 @@ from typing import Any
 import numpy as np
 
 from fastnn.datasets.base import (
-    PIXEL,
     Dataset,
     Split,
+    are_pixels,
+    as_array,
     check_lengths,
     checked_targets,
     is_sparse,
     value_range,
-    value_scale,
+    with_scale,
 )
 from fastnn.datasets.labels import class_names, indices_of, label_type, plain_labels
 from fastnn.errors import DataError
 
 Arrays = tuple[Any, Any, Any]  # x, y, weights or None
 _SMALLEST_SIDE = 8  # of a picture, in pixels
-_DARK = 127  # some pixel of pictures is above this
 
 
 def from_arrays(x: Any, y: Any, weights: Any = None, loss: str = "softmax") -> Dataset:
@@ -83,21 +83,14 @@ def from_parts(
         classes = tuple(str(c) for c in range(splits["train"].y.shape[1]))
     else:
         labels = plain_labels(y, shown)
-        check_lengths(x if is_sparse(x) else np.asarray(x), labels, shown)
+        check_lengths(as_array(x, shown), labels, shown)
         classes, kind = class_names(labels, shown), label_type(labels)
         splits = {part: labelled(arrays, classes, kind, sources[part]) for part, arrays in given.items()}
     train = splits["train"]
     pictures = picture_shape(x, train)
-    return Dataset(
-        name,
-        train,
-        splits.get("test"),
-        classes,
-        pictures,
-        origin or name,
-        table=_is_table(train, pictures, np.ndim(x) > 2),
-        label_type=kind,
-    )
+    table = _is_table(train, pictures, np.ndim(x) > 2)
+    train = with_scale(train, 1.0) if table else train  # its numbers mean something else each
+    return Dataset(name, train, splits.get("test"), classes, pictures, origin or name, table=table, label_type=kind)
 
 
 def parts_of(arrays: Any, source: str) -> tuple[Any, Any, Any]:
@@ -130,11 +123,7 @@ def picture_shape(x: Any, split: Split) -> tuple[int, int] | None:
         return int(shape[1]), int(shape[2])
     side = math.isqrt(split.x.shape[1])
     square = side >= _SMALLEST_SIDE and side * side == split.x.shape[1]
-    return (side, side) if square and _are_pixels(split.x) else None
-
-
-def _are_pixels(x: Any) -> bool:
-    return value_scale(x) == PIXEL and value_range(x)[1] > _DARK
+    return (side, side) if square and are_pixels(split.x) else None
 
 
 def _is_table(split: Split, pictures: tuple[int, int] | None, has_axes: bool) -> bool:
@@ -143,7 +132,7 @@ def _is_table(split: Split, pictures: tuple[int, int] | None, has_axes: bool) ->
     if (
         pictures
         or has_axes
-        or (colours >= _SMALLEST_SIDE and 3 * colours**2 == split.x.shape[1] and _are_pixels(split.x))
+        or (colours >= _SMALLEST_SIDE and 3 * colours**2 == split.x.shape[1] and are_pixels(split.x))
     ):
         return False
     low, high = value_range(split.x)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import mmap
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from copy import copy
 from dataclasses import InitVar, dataclass, field, replace
 from typing import Any
@@ -19,6 +19,9 @@ _MOST_LABELS = 2**31
 
 
 PIXEL = 1 / 255  # the scale of pixels from 0 (paper) to 255 (ink)
+LABEL_TYPES = ("index", "int", "bool", "str")
+_DARK = 127  # some pixel of pictures from 0 to 255 is above this
+_PARTS = {"train": "training set", "test": "test set", "validation": "validation set"}
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,7 @@ class Split:
     source: InitVar[str] = "examples"  # named in messages
 
     def __post_init__(self, source: str) -> None:
-        x, y = self.x if isinstance(self.x, Part) or is_sparse(self.x) else np.asarray(self.x), np.asarray(self.y)
+        x, y = as_array(self.x, source), as_array(self.y, source)
         check_lengths(x, y, source)
         if self.scale is not None and not 0 < self.scale < np.inf:
             raise DataError(f"{source}: scale {self.scale}; expected a number above 0")
@@ -108,15 +111,34 @@ class Dataset:
     label_type: str = "index"
 
     def __post_init__(self) -> None:
-        if not isinstance(self.train, Split):
-            raise DataError(f"{self.name}: training examples of type {type(self.train).__name__}; expected a Split")
+        self._check_description()
         scale = self.train.scale or value_scale(self.train.x)
-        for part, title in (("train", "training set"), ("test", "test set"), ("validation", "validation set")):
+        for part, title in _PARTS.items():
             split = getattr(self, part)
             if split is not None:
                 self.check(split, title)
                 if split.scale is None:
-                    object.__setattr__(self, part, _scaled_by(split, scale))
+                    if part != "train":
+                        check_range(split.x, scale, lambda: value_range(self.train.x), f"{self.name}: {title}")
+                    object.__setattr__(self, part, with_scale(split, scale))
+
+    def _check_description(self) -> None:
+        for part, title in _PARTS.items():
+            split = getattr(self, part)
+            if not isinstance(split, Split) and (split is not None or part == "train"):
+                raise DataError(f"{self.name}: {title} of type {type(split).__name__}; expected a Split")
+        names = self.classes
+        if not isinstance(names, tuple | list) or not all(isinstance(name, str) for name in names):
+            raise DataError(f"{self.name}: classes {printable(names, 60)}; expected a tuple of their names")
+        if len(set(names)) != len(names):
+            raise DataError(f"{self.name}: classes {printable(names, 60)}: two have the same name")
+        if self.label_type not in LABEL_TYPES:
+            raise DataError(f"{self.name}: label_type {self.label_type!r}; expected one of {', '.join(LABEL_TYPES)}")
+        shape, features = self.image_shape, self.train.x.shape[1]
+        if shape is not None:
+            sound = isinstance(shape, tuple) and len(shape) == 2 and all(isinstance(n, int) and n > 0 for n in shape)
+            if not sound or features % (shape[0] * shape[1]):
+                raise DataError(f"{self.name}: image_shape {printable(shape, 40)} does not fit {features} features")
 
     def check(self, split: Split, title: str = "examples") -> None:
         """Refuse a split that does not fit the training examples, or holds a label that is no class."""
@@ -164,7 +186,7 @@ class Part:
         return len(self.rows)
 
 
-def _scaled_by(split: Split, scale: float) -> Split:
+def with_scale(split: Split, scale: float) -> Split:
     """A copy of a checked split, with this scale."""
     found = copy(split)
     object.__setattr__(found, "scale", scale)
@@ -186,11 +208,6 @@ def value_scale(x: Any) -> float:
     return PIXEL if above else 1.0
 
 
-def are_whole(x: Any) -> bool:
-    """Whether all of `x` (N, D) are whole numbers."""
-    return all(part.dtype == np.uint8 or bool((part == np.rint(part)).all()) for part in _values(x))
-
-
 def value_range(x: Any) -> tuple[float, float]:
     """The lowest and the highest of `x` (N, D)."""
     low, high = (0.0, 0.0) if is_sparse(x) else (np.inf, -np.inf)
@@ -198,6 +215,38 @@ def value_range(x: Any) -> tuple[float, float]:
         if part.size:
             low, high = min(low, float(part.min())), max(high, float(part.max()))
     return low, high
+
+
+def are_pixels(x: Any) -> bool:
+    """Whether `x` (N, D) are pixels from 0 to 255 by all that can be seen: bytes, some of them bright."""
+    return value_scale(x) == PIXEL and value_range(x)[1] > _DARK
+
+
+def check_range(x: Any, scale: float, trained: Callable[[], tuple[float, float]], source: str) -> None:
+    """Refuse pixels from 0 to 1 where those from 0 to 255 are meant, and the other way round.
+
+    Parameters
+    ----------
+    x : ndarray or CSR array (N, D)
+    scale : float
+        1/255 where features from 0 to 255 are meant.
+    trained : callable
+        Gives the range of the features that were trained on; asked only where that matters.
+    source : str
+        Named in messages.
+    """
+    low, high = value_range(x)
+    if scale == PIXEL and low >= 0 and 0 < high <= 1:
+        raise DataError(
+            f"{source}: features from {low:g} to {high:g}; those trained on are pixels from 0 to 255. Multiply by 255"
+        )
+    if scale != PIXEL and high > _DARK and are_pixels(x):
+        lowest, highest = trained()
+        if -1 <= lowest <= highest <= 1:
+            raise DataError(
+                f"{source}: pixels from 0 to 255; those trained on go from {lowest:g} to {highest:g}. "
+                f"Bring them there: divide by 255"
+            )
 
 
 def _values(x: Any) -> Iterator[np.ndarray]:
@@ -219,6 +268,16 @@ def fingerprint(split: Split) -> str:
         if extra is not None:
             digest.update(np.ascontiguousarray(extra).data)
     return digest.hexdigest()
+
+
+def as_array(x: Any, source: str) -> Any:
+    """`x` as an array; sparse ones, and parts of files, as they are."""
+    if isinstance(x, Part) or is_sparse(x):
+        return x
+    try:
+        return np.asarray(x)
+    except ValueError as error:
+        raise DataError(f"{source}: rows of different lengths; expected (N, D)") from error
 
 
 def is_sparse(x: Any) -> bool:
@@ -390,7 +449,7 @@ def checked_features(x: Any, source: str) -> Any:
     """
     if isinstance(x, Part):  # of what has been here before
         return x
-    x = x if is_sparse(x) else np.asarray(x)
+    x = as_array(x, source)
     if not (np.issubdtype(x.dtype, np.integer) or np.issubdtype(x.dtype, np.floating) or x.dtype == bool):
         raise DataError(f"{source}: features of type {x.dtype}; expected numbers")
     if is_sparse(x):

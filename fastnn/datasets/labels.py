@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -82,11 +83,13 @@ def class_names(labels: np.ndarray, source: str) -> tuple[str, ...]:
 
 
 def label_type(labels: np.ndarray) -> str:
-    """Of `Dataset.label_type`: what answers are to be, for these labels; texts of whole numbers are such numbers."""
-    if labels.dtype.kind == "U":
-        whole = all(re.fullmatch(r"0|-?[1-9]\d{0,17}", str(name)) for name in distinct(labels)[0])
-        return "int" if whole else "str"
-    return {"b": "bool", "i": "int"}[labels.dtype.kind]
+    """Of `Dataset.label_type`: what answers are to be, for labels of this number type."""
+    return {"U": "str", "b": "bool", "i": "int"}[labels.dtype.kind]
+
+
+def written_type(names: Iterable[str]) -> str:
+    """The same for labels out of a file, all of them texts there: numbers where all are whole numbers."""
+    return "int" if all(re.fullmatch(r"0|-?[1-9]\d{0,17}", name) for name in names) else "str"
 
 
 def indices_of(y: Any, classes: tuple[str, ...], label_type: str, source: str) -> np.ndarray:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from fastnn.datasets.base import PIXEL, Dataset, Split, checked_split
-from fastnn.datasets.labels import label_type, natural
+from fastnn.datasets.labels import natural, written_type
 from fastnn.datasets.tables import Tell
 from fastnn.errors import DataError, ImageError, printable
 from fastnn.machine import available_threads
@@ -73,7 +73,7 @@ def load_pictures(folder: Path, tell: Tell | None = None) -> Dataset:
         strays += more
     aside = f", {strays} other files left aside" if strays else ""
     origin = f"{folder}, {len(classes)} folders of pictures{aside}"
-    shape, kind = (images.SIDE, images.SIDE), label_type(np.array(classes))
+    shape, kind = (images.SIDE, images.SIDE), written_type(classes)
     return Dataset(folder.resolve().name, split, held, classes, shape, origin, label_type=kind)
 
 

@@ -18,7 +18,7 @@ from typing import BinaryIO
 import numpy as np
 
 from fastnn.datasets.base import PIXEL, Dataset, Split, checked_targets
-from fastnn.datasets.labels import class_names, indices_of, label_type
+from fastnn.datasets.labels import class_names, indices_of, written_type
 from fastnn.errors import DataError, printable
 
 SUFFIXES = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".txt")
@@ -105,7 +105,8 @@ def load_table(
     if numbers:
         classes, kind = tuple(form.header[c] if form.header else str(i) for i, c in enumerate(form.labels)), "index"
     else:
-        classes, kind = class_names(y, printable(path.name)), label_type(y)
+        classes = class_names(y, printable(path.name))
+        kind = written_type(classes)
 
     def split(x: np.ndarray, y: np.ndarray, source: str) -> Split:
         x = _bytes(x) if scale == PIXEL else x
