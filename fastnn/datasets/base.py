@@ -13,7 +13,7 @@ import numpy as np
 
 from fastnn.errors import DataError, printable
 
-_CHUNK_BYTES = 2**24  # of data that may be larger than memory, looked at or converted at once
+_CHUNK_BYTES = 2**22  # of data that may be larger than memory, looked at or converted at once
 _EXACT = 2**24  # float32 holds every whole number up to here
 _MOST_LABELS = 2**31
 
@@ -286,7 +286,7 @@ def is_sparse(x: Any) -> bool:
 
 
 def chunks(x: Any) -> Iterator[tuple[int, int]]:
-    """First and last row of pieces of `x` (N, D) of about 16 MB each, were it dense."""
+    """First and last row of pieces of `x` (N, D) of about 4 MB each, were it dense."""
     rows = max(1, _CHUNK_BYTES // max(1, x.shape[1] * x.dtype.itemsize))
     for first in range(0, x.shape[0], rows):
         yield first, min(first + rows, x.shape[0])

@@ -12,6 +12,7 @@ from fastnn.errors import DataError, printable
 
 MOST_CLASSES = 65_535
 _MANY = 100  # classes from which on they may be numbers to be predicted
+_PIECE = 2**18  # labels looked at at once
 _NARROW = 2**20  # between the lowest and the highest of whole numbers that are counted instead of sorted
 
 
@@ -37,7 +38,7 @@ def plain_labels(y: Any, source: str) -> np.ndarray:
             )
     elif y.dtype.kind not in "iubU":
         raise DataError(f"{source}: labels of type {y.dtype}; expected whole numbers, texts or truth values")
-    return y if y.dtype.kind in "bU" else y.astype(np.int64, copy=False)
+    return y if y.dtype.kind in "biU" else y.astype(np.int64)
 
 
 def _of_objects(y: np.ndarray, source: str) -> np.ndarray:
@@ -55,12 +56,18 @@ def _of_objects(y: np.ndarray, source: str) -> np.ndarray:
 
 
 def distinct(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The different labels, rising, and the place of each label among them    (N,)"""
-    if labels.dtype.kind == "i" and labels.size and int(labels.max()) - int(labels.min()) < _NARROW:
-        low = int(labels.min())
-        there = np.bincount(labels - low) > 0
-        return low + np.flatnonzero(there), (np.cumsum(there) - 1)[labels - low]
-    return np.unique(labels, return_inverse=True)
+    """The different labels, rising, and the place of each label among them, int32 or int64 (N,)."""
+    if labels.dtype.kind != "i" or not labels.size or int(labels.max()) - int(labels.min()) >= _NARROW:
+        return np.unique(labels, return_inverse=True)
+    low, high = int(labels.min()), int(labels.max())
+    there, places = np.zeros(high - low + 1, bool), np.empty(len(labels), np.int32)
+    pieces = [slice(first, first + _PIECE) for first in range(0, len(labels), _PIECE)]
+    for piece in pieces:  # of long labels, no copy as a whole
+        there[labels[piece].astype(np.int64) - low] = True
+    known = np.cumsum(there, dtype=np.int32) - np.int32(1)
+    for piece in pieces:
+        places[piece] = known[labels[piece].astype(np.int64) - low]
+    return low + np.flatnonzero(there), places
 
 
 def class_names(labels: np.ndarray, source: str) -> tuple[str, ...]:
