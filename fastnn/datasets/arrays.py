@@ -128,12 +128,9 @@ def picture_shape(x: Any, split: Split) -> tuple[int, int] | None:
 
 def _is_table(split: Split, pictures: tuple[int, int] | None, has_axes: bool) -> bool:
     """Whether features are of any size: no pixels, and not all within 0 to 1."""
-    colours = math.isqrt(split.x.shape[1] // 3)
-    if (
-        pictures
-        or has_axes
-        or (colours >= _SMALLEST_SIDE and 3 * colours**2 == split.x.shape[1] and are_pixels(split.x))
-    ):
+    side = math.isqrt(split.x.shape[1] // 3)
+    colours = side >= _SMALLEST_SIDE and 3 * side * side == split.x.shape[1] and are_pixels(split.x)
+    if pictures or has_axes or colours:
         return False
     low, high = value_range(split.x)
     if low >= 0 and high <= 1:

@@ -16,8 +16,6 @@ from fastnn.errors import DataError, printable
 _CHUNK_BYTES = 2**22  # of data that may be larger than memory, looked at or converted at once
 _EXACT = 2**24  # float32 holds every whole number up to here
 _MOST_LABELS = 2**31
-
-
 PIXEL = 1 / 255  # the scale of pixels from 0 (paper) to 255 (ink)
 LABEL_TYPES = ("index", "int", "bool", "str")
 _DARK = 127  # some pixel of pictures from 0 to 255 is above this

@@ -13,8 +13,8 @@ def uninterrupted() -> Iterator[None]:
     """Run the block without the caller's handlers of SIGINT and SIGTERM; if one came, its handler runs right after.
 
     Python runs handlers between two bytecodes of the main thread, also in callbacks out of LLVM. What a handler raises
-    there is swallowed, or leaves LLVM torn: 1 of 40 interrupted loads of kernels ended in a segmentation fault. A
-    signal that nobody handles in Python (by default, SIGTERM) acts as ever.
+    there is swallowed, or leaves LLVM torn, which ends in a segmentation fault. A signal that nobody handles in Python
+    (by default, SIGTERM) acts as ever.
     """
     if threading.current_thread() is not threading.main_thread():  # handlers run in the main thread only
         yield
