@@ -90,9 +90,14 @@ def splits_of(dataset: Dataset, settings: Settings) -> tuple[Split, Split | None
     train, validation = dataset.train, dataset.validation
     if validation is None and settings.validation:
         train, validation = stratified(dataset.train, settings.validation, settings.seed)
-    if validation is None and (settings.patience or settings.plateau):
-        option = "--patience" if settings.patience else "--plateau"
-        raise UsageError(f"{option} needs validation examples: take --validation 0.1, or a file of them")
+    watching = {
+        "--patience": settings.patience,
+        "--plateau": settings.plateau,
+        "--min-delta": settings.min_delta,
+    }
+    for option, given in watching.items():
+        if given and validation is None:
+            raise UsageError(f"{option} needs validation examples: take --validation 0.1, or a file of them")
     return train, validation
 
 

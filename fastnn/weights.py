@@ -201,7 +201,7 @@ def read(file: IO[bytes], size: int, shown: str, unsaid: Unsaid = ALL_SAID) -> S
                 f"{shown}: a pickle, which could run anything when read, so it is not. Save a safetensors file"
             )
         raw = FORMATS[reader_for(start, members)][0](file, size, shown)
-        if linear.is_linear_naming(raw.tensors):
+        if raw.linear:
             raw = linear.in_our_names(raw, unsaid.order, shown)
         elif unsaid.order:
             raise ModelFileError(f"{shown}: its layers are numbered; leave out the order")
@@ -273,6 +273,10 @@ def _checked_scaling(plain: dict[str, np.ndarray], features: int, shown: str) ->
 
 def _activations(raw: Raw, asked: tuple[str, ...], layers: int, shown: str) -> list[str]:
     """Of each layer: as the file says, else as asked. Guessed they would give wrong answers, and nobody would know."""
+    if len(asked) not in (0, 1, layers - 1):
+        raise ModelFileError(
+            f"{shown}: {len(asked)} activations for {layers - 1} hidden layers; expected one for all, or one each"
+        )
     wanted = [*(asked * (layers - 1) if len(asked) == 1 else asked), "identity"]
     found = raw.activations if raw.description is None else raw.description.get("activations")
     if found is None and raw.description is None:

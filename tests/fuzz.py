@@ -124,7 +124,7 @@ def plain_arrays() -> list[bytes]:
 
 def read_npy() -> Callable[[bytes], object]:
     """Two folders of NumPy files: the content as examples in one, as labels in the other."""
-    folders = [Path(tempfile.mkdtemp(dir=memory())) for _ in NAMES[:2]]
+    folders = [Path(tempfile.mkdtemp()) for _ in NAMES[:2]]
     for folder in folders:
         for name, values in zip(NAMES, plain_arrays(), strict=False):
             (folder / name).write_bytes(values)
@@ -144,9 +144,14 @@ def memory() -> str | None:
     return "/dev/shm" if Path("/dev/shm").is_dir() else None
 
 
+def use(folder: str) -> None:
+    """Let this process put what it writes there."""
+    tempfile.tempdir = folder
+
+
 def in_file(read: Callable[[Path], object], name: str) -> Callable[[bytes], object]:
     """A reader of paths as one of bytes."""
-    path = Path(tempfile.mkdtemp(dir=memory())) / name
+    path = Path(tempfile.mkdtemp()) / name
 
     def from_bytes(content: bytes) -> object:
         path.write_bytes(content)
@@ -251,6 +256,13 @@ def parts(names: list[str], count: int, seed: int) -> Iterator[tuple[str, int, i
 
 def main() -> None:
     """Run the campaigns and print a line for each."""
+    with tempfile.TemporaryDirectory(dir=memory()) as folder:
+        use(folder)
+        run(folder)
+
+
+def run(folder: str) -> None:
+    """What the command asks for, with files in a folder."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--target", choices=sorted(targets()), help="one reader; all of them by default")
     parser.add_argument("--n", type=int, default=200_000, help="files a reader")
@@ -258,7 +270,7 @@ def main() -> None:
     asked = parser.parse_args()
     names = [asked.target] if asked.target else list(targets())
     begin = time.perf_counter()
-    with ProcessPoolExecutor(PARTS) as pool:
+    with ProcessPoolExecutor(PARTS, initializer=use, initargs=(folder,)) as pool:
         work = list(parts(names, asked.n, asked.seed))
         found = list(pool.map(campaign, *zip(*work, strict=True)))
     for name in names:

@@ -457,7 +457,7 @@ def test_every_command_ends_quietly_when_its_reader_has_left(
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no full disk to write to")
-@pytest.mark.parametrize("command", SAYING[:2], ids=" ".join)
+@pytest.mark.parametrize("command", [*SAYING[:2], ("--version",), ("--help",)], ids=" ".join)
 def test_output_that_cannot_be_written_is_one_line(
     command: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

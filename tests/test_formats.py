@@ -170,6 +170,21 @@ def test_models_of_pytorch_by_any_names(tmp_path: Path) -> None:
             assert (ours == tensors[f"{theirs}.weight"].T).all()
 
 
+def test_layers_of_pytorch_that_are_called_as_ours(tmp_path: Path) -> None:
+    """``self.layers = nn.Sequential(nn.Linear(…), nn.Tanh(), …)``: PyTorch's by the file, or by its shapes."""
+    for names in (("layers.0", "layers.2", "layers.4"), ("layers.0", "layers.1", "layers.2"), ("layers.0", "out", "z")):
+        for widths in ((6, 5, 4, 3), (5, 5, 5, 5)):
+            tensors = state_dict(**dict(zip(names, itertools.pairwise(widths), strict=True)))
+            x = np.eye(widths[0], dtype="f4")
+            (tmp_path / "m.pt").write_bytes(hostile.pt_of(tensors))
+            (tmp_path / "m.safetensors").write_bytes(safetensors.packed(tensors, {}))
+            square = names[1] == "layers.1" and widths[0] == widths[-1]
+            for path in sorted(tmp_path.iterdir()):
+                ours = square and path.suffix == ".safetensors"
+                found = load(path, "tanh").logits(x)
+                assert np.allclose(found, logits(tensors, names, x, "tanh"), atol=1e-5) == (not ours), (path, names)
+
+
 def logits(tensors: dict[str, np.ndarray], order: Sequence[str], x: np.ndarray, activation: str) -> np.ndarray:
     """What PyTorch would answer."""
     for i, name in enumerate(order):
@@ -197,7 +212,7 @@ def test_no_activation_is_guessed(tmp_path: Path) -> None:
                 load(path, activation).logits(x), logits(tensors, names, x, activation), atol=1e-5
             )
         assert load(path, ("tanh", "gelu")).network.activations == ("tanh", "gelu", "identity")
-        with pytest.raises(ModelFileError, match="expected 3 out of"):
+        with pytest.raises(ModelFileError, match="3 activations for 2 hidden layers"):
             load(path, ("tanh",) * 3)
     with pytest.raises(UsageError, match="activation 'sigmoid': expected one of relu"):
         load(path, "sigmoid")

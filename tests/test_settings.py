@@ -113,6 +113,7 @@ def test_options_win_over_the_file_and_the_file_over_the_preset(tmp_path: Path) 
         (["--checkpoint-every", "-1", "--checkpoint", "c"], 2, "--checkpoint-every"),
         (["--patience", "3"], 2, "--patience needs validation examples"),
         (["--plateau", "3"], 2, "--plateau needs validation examples"),
+        (["--min-delta", "0.1"], 2, "--min-delta needs validation examples"),
         (["--validation", "1.5"], 2, "--validation 1.5"),
         (["--validation", "nothing"], 2, "nothing"),
         (["--data", "strokes", "--loss", "squared"], 3, "--loss squared needs targets"),

@@ -61,7 +61,16 @@ def _run(args: list[str], debug: bool) -> int:
     except MemoryError:
         return _fail("out of memory. Take a smaller network, batch or data set", 1, debug)
     except OSError as error:
-        return _fail(f"{error.filename or 'system'}: {error.strerror or error}", 1, debug)
+        return _fail(f"{error.filename or _unnamed()}: {error.strerror or error}", 1, debug)
+
+
+def _unnamed() -> str:
+    """What an error of the system was about that names no file: stdout, if that can't be written to."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        return "stdout"
+    return "system"
 
 
 def _fail(message: str, code: int, debug: bool) -> int:

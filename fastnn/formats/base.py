@@ -35,6 +35,8 @@ class Raw:
         Of the tensors, where the file says so.
     activations : list, optional
         Of each layer, where a file without a description says them.
+    linear : bool
+        Whether names and shapes are those of PyTorch's ``nn.Linear`` instead.
     notes : tuple of str
         What was chosen where a file could be read in several ways, for people.
     """
@@ -43,6 +45,7 @@ class Raw:
     description: dict[str, Any] | None = None
     sha256: str | None = None
     activations: list[Any] | None = None
+    linear: bool = False
     notes: tuple[str, ...] = ()
 
 

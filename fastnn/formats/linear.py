@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from fastnn.errors import ModelFileError, printable
-from fastnn.formats.base import SCALING, Raw
+from fastnn.formats.base import Raw
 
 _NAME = re.compile(r"(?:(.+)\.)?(weight|bias)")
 
@@ -15,8 +15,22 @@ _NAME = re.compile(r"(?:(.+)\.)?(weight|bias)")
 def is_linear_naming(names: Iterable[str]) -> bool:
     """Whether these are the names that PyTorch gives the layers of a model: any prefix, weight or bias."""
     names = list(names)
-    ours = [name for name in names if name.startswith("layers.") or name in SCALING]
-    return not ours and len(names) >= 2 and all(_NAME.fullmatch(name) for name in names)
+    return len(names) >= 2 and all(_NAME.fullmatch(name) for name in names)
+
+
+def is_linear(shapes: Mapping[str, Sequence[int]]) -> bool:
+    """Whether tensors are PyTorch's, by their names; where these could be ours, by their shapes.
+
+    A model whose layers are in an ``nn.Sequential`` called ``layers`` has our names, and weights (outputs, inputs).
+    Where all weights are square nothing tells, and they are taken for ours.
+    """
+    if not is_linear_naming(shapes):
+        return False
+    count = len(shapes) // 2
+    ours = {f"layers.{i}.{kind}" for i in range(count) for kind in ("weight", "bias")}
+    return set(shapes) != ours or any(
+        list(shapes[f"layers.{i}.weight"])[1:] != list(shapes[f"layers.{i}.bias"]) for i in range(count)
+    )
 
 
 def in_our_names(raw: Raw, order: Sequence[str], shown: str) -> Raw:
@@ -51,7 +65,7 @@ def in_our_names(raw: Raw, order: Sequence[str], shown: str) -> Raw:
     notes = raw.notes
     if raw.description is None and not order and _another_fits([weights[prefix] for prefix in taken]):
         notes = (*notes, f"layers in the order {_listed(taken)}; others fit too: if it is another, name it by --order")
-    return replace(raw, tensors=tensors, notes=notes)
+    return replace(raw, tensors=tensors, linear=False, notes=notes)
 
 
 def _full(prefix: str, kind: str) -> str:

@@ -77,7 +77,7 @@ def read(file: IO[bytes], size: int, shown: str) -> Raw:
             listed = ", ".join(printable(name, 30) for name in list(tensors)[:5])
             raise ModelFileError(f"{shown}: tensors {listed or 'none'}; expected weight and bias of nn.Linear layers")
         check_shapes({name: tensor.shape for name, tensor in tensors.items()}, shown)
-        return Raw(_taken(archive, f"{folder}data/", tensors, shown), notes=notes)
+        return Raw(_taken(archive, f"{folder}data/", tensors, shown), linear=True, notes=notes)
 
 
 def _state_dict(found: Any, shown: str) -> tuple[dict[str, Tensor], tuple[str, ...]]:

@@ -19,7 +19,7 @@ from fastnn.formats.base import (
     check_shapes,
     strict_json,
 )
-from fastnn.formats.linear import is_linear_naming
+from fastnn.formats.linear import is_linear, is_linear_naming
 
 MAX_HEADER = 2**20
 _KEY = "fastnn"
@@ -91,12 +91,13 @@ def read(file: IO[bytes], size: int, shown: str) -> Raw:
     if not is_linear_naming(header) or len(header) > MAX_TENSORS:
         check_names(header, shown)
     _check_entries(header, size - 8 - length, shown)
+    linear = is_linear({name: entry["shape"] for name, entry in header.items()})
     content = file.read(size - 8 - length + 1)
     if len(content) != size - 8 - length:
         raise ModelFileError(f"{shown}: changed while it was read")
     tensors = {name: _tensor(entry, content) for name, entry in header.items()}
     description = strict_json(metadata[_KEY]) if _KEY in metadata else None
-    return Raw(tensors, description, metadata.get("sha256"))
+    return Raw(tensors, description, metadata.get("sha256"), linear=linear)
 
 
 def _tensor(entry: dict[str, Any], content: bytes) -> np.ndarray:
