@@ -10,7 +10,7 @@ from fastnn.bench import again, numpy_epoch, random_dataset
 from fastnn.datasets import Dataset, load
 from fastnn.datasets.named import find
 from fastnn.kernels.measure import barriers
-from fastnn.kernels.workers import Workers, sync_area
+from fastnn.kernels.workers import Workers
 from fastnn.machine import available_threads
 from fastnn.network import Network
 from fastnn.training import Settings, Training, shuffled, step_flops
@@ -87,7 +87,7 @@ def test_threads(measure, features: int, width: int, batch: int, threads: int) -
 def test_barrier(measure, threads: int) -> None:  # type: ignore[no-untyped-def]
     """10,000 barriers."""
     with Workers(threads) as workers:
-        measure(lambda: workers.run(barriers, 10_000, sync=sync_area()), barriers=10_000)
+        measure(lambda: workers.run(barriers, 10_000), barriers=10_000)
 
 
 def test_five_seeds(benchmark) -> None:  # type: ignore[no-untyped-def]

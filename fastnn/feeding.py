@@ -15,10 +15,11 @@ from fastnn.datasets.base import Part, Split, chunks, dense_rows, is_mapped, val
 from fastnn.errors import UsageError
 from fastnn.inference import Scaling, scaled
 from fastnn.kernels.augment import Change, Piece, canvases_for, change_examples, change_of
-from fastnn.kernels.blocks import Blocks
-from fastnn.kernels.inputs import blocks_of, choose_input
+from fastnn.kernels.sparse import Blocks
+from fastnn.kernels.barrier import new_team
+from fastnn.kernels.inputs import choose_input
 from fastnn.kernels.memory import Data
-from fastnn.kernels.workers import Workers, compile_for, sync_area
+from fastnn.kernels.workers import Workers, compile_for
 from fastnn.settings import Settings
 
 _RING_BYTES = 2**24  # made ahead of the steps that read it
@@ -112,14 +113,13 @@ class Feed:
         ranges |= {"rotation": math.radians(settings.rotation), "dropout": settings.input_dropout}
         self._change = change_of(height, width, settings.seed, settings.elastic_sigma, **ranges)
         self._canvases = canvases_for(self._change, self._workers.threads)
-        self._sync = sync_area()
         if self._late:
             self._unchanged = np.zeros_like(self._ring, self._taken_out(self._slots[:1]).dtype)
 
     @property
-    def blocks(self) -> int:
-        """Blocks of an example of sparse input, 0 for dense."""
-        return blocks_of(self._features) if isinstance(self._x, Blocks) else 0
+    def sparse_features(self) -> int:
+        """Features of an example of sparse input, 0 for dense."""
+        return self._features if isinstance(self._x, Blocks) else 0
 
     def data(self, order: np.ndarray) -> Data:
         """What kernels read, in this order."""
@@ -141,7 +141,7 @@ class Feed:
     def compile(self) -> None:
         """Compile what `prepare` needs, or load it."""
         if self._change is not None:
-            compile_for(change_examples, *self._call(np.zeros(1, np.int64), 0, 0, 0), self._sync, 0, 1)
+            compile_for(change_examples, *self._call(np.zeros(1, np.int64), 0, 0, 0), new_team())
 
     def prepare(self, order: np.ndarray, epoch: int, first: int, last: int) -> None:
         """Make the rows from `first` to `last` of the epoch ready."""
@@ -160,7 +160,7 @@ class Feed:
                 piece = slice(begin, begin + _ROWS_AT_ONCE)
                 made[slots[piece]] = self._taken_out(rows[piece])
         if self._change is not None:
-            self._workers.run(change_examples, *self._call(order, first, last, epoch), sync=self._sync)
+            self._workers.run(change_examples, *self._call(order, first, last, epoch))
 
 
 def changed(split: Split, settings: Settings, image_shape: tuple[int, int] | None, epoch: int = 0) -> np.ndarray:

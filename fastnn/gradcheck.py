@@ -124,27 +124,28 @@ def relative_error(a: np.ndarray, b: np.ndarray) -> float:
 
 def kernel_gradient(asked: Question, dtype: str, threads: int = 1) -> list[np.ndarray]:
     """Gradient of the mean loss of one batch by the training kernel, ``[dw, db, dw, db, …]``."""
-    from fastnn.inference import hidden_for
+    from fastnn.inference import activation_of
+    from fastnn.kernels.barrier import new_team
     from fastnn.kernels.layout import Layout
     from fastnn.kernels.losses import Loss
-    from fastnn.kernels.memory import Data, Net, Span, Work
-    from fastnn.kernels.steps import train_steps
-    from fastnn.kernels.workers import Workers, compile_for, sync_area
+    from fastnn.kernels.memory import Data, Span
+    from fastnn.kernels.step import train_steps
+    from fastnn.kernels.workers import Workers, compile_for
 
-    x, y, kind, layout = asked.x, asked.y, asked.kind, Layout(asked.network.sizes, np.dtype(dtype))
-    target, hidden = layout.zeros(), hidden_for(asked.network, asked.dropout, asked.seed)
+    x, y, kind, layout = asked.x, asked.y, asked.kind, Layout(asked.network.layers, np.dtype(dtype))
+    gradient, activation = layout.zeros(), activation_of(asked.network, asked.dropout, asked.seed)
     loss = Loss(LOSSES.index(kind.loss), kind.smoothing, kind.delta)
-    net = Net(layout.table(), layout.pack(asked.parameters), target, hidden, None, loss)
+    net = layout.net(layout.pack(asked.parameters), gradient, activation=activation, loss=loss)
     labels = np.ascontiguousarray(y, np.int32) if y.ndim == 1 else np.zeros(len(x), np.int32)
     targets = np.ascontiguousarray(y, np.float64) if y.ndim == 2 else None
     data = Data(x, labels, np.arange(len(x)), asked.scale, kind.weights, targets)
-    work = Work(*layout.workspace(len(x), threads, sides=2, slopes=0 if hidden is None else 1))
-    sync, span = sync_area(), Span(0, 1, len(x), -np.ones(1), _EPOCH)
+    work = layout.work(len(x), threads, slopes=activation is not None)
+    span = Span(0, 1, len(x), -np.ones(1), _EPOCH)
     call = net, data, work, span, np.zeros(2)  # a rate of −1 adds the gradient itself to the zeros
-    compile_for(train_steps, *call, sync, 0, threads)
+    compile_for(train_steps, *call, new_team())
     with Workers(threads) as workers:
-        workers.run(train_steps, *call, sync=sync)
-    return layout.unpack(target)
+        workers.run(train_steps, *call)
+    return layout.unpack(gradient)
 
 
 def question(case: Case, seed: int) -> Question:

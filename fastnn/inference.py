@@ -102,15 +102,15 @@ def _numpy_logits(
     return out
 
 
-def hidden_for(network: Network, dropout: float = 0.0, seed: int = 0):  # type: ignore[no-untyped-def]
+def activation_of(network: Network, dropout: float = 0.0, seed: int = 0):  # type: ignore[no-untyped-def]
     """What kernels need to know of a network's hidden layers; None where all are plain ReLU."""
-    from fastnn.kernels.hidden import Hidden
+    from fastnn.kernels.activations import Activation
 
     names = network.activations[:-1]
     if not names or (set(names) == {"relu"} and not dropout):
         return None
     kinds = np.array([_KINDS.index(name) for name in names], np.int64)
-    return Hidden(kinds, np.full(len(names), float(dropout)), seed)
+    return Activation(kinds, np.full(len(names), float(dropout)), seed)
 
 
 class Forward:
@@ -128,15 +128,12 @@ class Forward:
 
     def __init__(self, network: Network, workers, scaling: Scaling | None = None, scale: float = 1.0) -> None:  # type: ignore[no-untyped-def]
         from fastnn.kernels.layout import Layout
-        from fastnn.kernels.memory import Work
-        from fastnn.kernels.workers import sync_area
 
-        self._scaling, self._scale = scaling, scale
-        self._layout, self._workers = Layout(network.sizes, np.dtype(np.float64)), workers
-        self._hidden, threads = hidden_for(network), workers.threads
-        slopes = threads if self._hidden else 0
-        self._work = Work(*self._layout.workspace(_ROWS_A_BLOCK, threads, sides=threads, slopes=slopes))
-        self._sync = sync_area()
+        self._network, self._scaling, self._scale = network, scaling, scale
+        self._layout, self._workers = Layout(network.layers, np.dtype(np.float64)), workers
+        self._activation, threads = activation_of(network), workers.threads
+        slopes = self._activation is not None
+        self._work = self._layout.work(_ROWS_A_BLOCK, threads, copies=threads, slopes=slopes)
 
     def _rows(self, x: Any, first: int, last: int) -> np.ndarray:
         return scaled(dense_rows(x, first, last), self._scaling, self._scale)
@@ -144,19 +141,20 @@ class Forward:
     def _call(self, buffer: np.ndarray, x: np.ndarray, rows: int):  # type: ignore[no-untyped-def]
         """The arguments of `predict_logits` for the first rows of `x`, but for the span and the result."""
         from fastnn.kernels.inputs import for_kernels
-        from fastnn.kernels.memory import Data, Net
+        from fastnn.kernels.memory import Data
 
-        net = Net(self._layout.table(), buffer, buffer, self._hidden)
+        net = self._layout.net(buffer, activation=self._activation)
         scale = 1.0 if self._scaling else self._scale
         return net, Data(for_kernels(x), np.zeros(1, np.int32), np.arange(rows), scale), self._work
 
     def _kernel(self, x: Any):  # type: ignore[no-untyped-def]
         """The kernel, and arguments of the types it is called with for this kind of `x`."""
+        from fastnn.kernels.barrier import new_team
         from fastnn.kernels.memory import Span
-        from fastnn.kernels.steps import predict_logits
+        from fastnn.kernels.step import predict_logits
 
         call = self._call(self._layout.zeros(), self._rows(x, 0, 1), 1)
-        return predict_logits, *call, Span(0, 0, 1, np.zeros(1)), np.zeros((1, 1)), self._sync, 0, 1
+        return predict_logits, *call, Span(0, 0, 1, np.zeros(1)), np.zeros((1, 1)), new_team()
 
     def compile(self, x: Any) -> None:
         """Compile for this kind of `x`, or load what was compiled before, without running."""
@@ -173,9 +171,9 @@ class Forward:
     def logits(self, parameters: Sequence[np.ndarray], x: Any) -> np.ndarray:
         """Logits (N, C), float64, of the rows of `x`."""
         from fastnn.kernels.memory import Span
-        from fastnn.kernels.steps import predict_logits
+        from fastnn.kernels.step import predict_logits
 
-        sizes = self._layout.sizes
+        sizes = self._network.sizes
         out = np.empty((x.shape[0], sizes[-1]))
         self.compile(x)
         packed = self._layout.pack(parameters)
@@ -186,7 +184,7 @@ class Forward:
             part = self._rows(x, first, min(first + rows, len(out)))
             net, data, work = self._call(packed, part, len(part))
             span = Span(0, len(part), _ROWS_A_BLOCK, np.zeros(1))
-            self._workers.run(predict_logits, net, data, work, span, out[first : first + rows], sync=self._sync)
+            self._workers.run(predict_logits, net, data, work, span, out[first : first + rows])
         return out
 
 

@@ -27,11 +27,17 @@ class Dense:
         Size of x and of the result, 1 to 2**20.
     activation : str
         One of `ACTIVATIONS`; ``"identity"`` for the logits of the last layer.
+    reads : int
+        Index of the layer whose result is x; -1 for the examples.
+    kind : str
+        One of `fastnn.kernels.layers.KINDS`.
     """
 
     inputs: int
     units: int
     activation: str = "relu"
+    reads: int = -1
+    kind: str = "dense"
 
 
 @dataclass(frozen=True)
@@ -79,7 +85,8 @@ class Network:
         each = given * len(hidden) if len(given) == 1 else given
         if len(each) != len(hidden):
             raise UsageError(f"{len(each)} activations for {len(hidden)} hidden layers: expected one, or one each")
-        return cls(tuple(Dense(*layer) for layer in zip(sizes[:-1], sizes[1:], [*each, "identity"], strict=True)))
+        rows = zip(sizes[:-1], sizes[1:], [*each, "identity"], range(-1, len(hidden)), strict=True)
+        return cls(tuple(Dense(*row) for row in rows))
 
     @property
     def sizes(self) -> tuple[int, ...]:

@@ -1,4 +1,4 @@
-"""The optimizers: one row each. The kernel is in `kernels/update.py`, its twin of the same name in `reference.py`."""
+"""The optimizers: one row each. The kernel is in `kernels/optimizers.py`, its twin of the same name in `reference.py`."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Optimizer:
     weight_decay: float = 0.0
 
 
-KERNELS = ("sgd", "momentum", "nesterov", "adam", "rmsprop")  # in the order that `kernels.update` knows them by
+KERNELS = ("sgd", "momentum", "nesterov", "adam", "rmsprop")  # in the order that `kernels.optimizers` knows them by
 OPTIMIZERS = {
     row.name: row
     for row in (

@@ -26,14 +26,15 @@ from fastnn.datasets.base import (
 )
 from fastnn.errors import DivergedError, UsageError, printable
 from fastnn.feeding import Feed
-from fastnn.inference import Forward, hidden_for
+from fastnn.inference import Forward, activation_of
+from fastnn.kernels.barrier import new_team
 from fastnn.kernels.layout import LINE, Layout, aligned_zeros
 from fastnn.kernels.losses import Loss
-from fastnn.kernels.memory import Net, Span, Work
+from fastnn.kernels.memory import Net, Span
 from fastnn.kernels.random import shuffle
-from fastnn.kernels.steps import train_steps
-from fastnn.kernels.update import Rule
-from fastnn.kernels.workers import Workers, compile_for, sync_area
+from fastnn.kernels.step import train_steps
+from fastnn.kernels.optimizers import Rule
+from fastnn.kernels.workers import Workers, compile_for
 from fastnn.machine import available_threads
 from fastnn.model import Evaluation, Model, evaluate_logits, recipe_for
 from fastnn.network import Network
@@ -194,24 +195,23 @@ class Training:
         self.scaling = scaling_of(self.dataset, self.train_split, settings)
         outputs = len(self.dataset.classes)
         self.network = Network.mlp(self.dataset.features, settings.hidden, outputs, settings.activation)
-        self._layout = Layout(self.network.sizes, np.dtype(self.dtype))
+        self._layout = Layout(self.network.layers, np.dtype(self.dtype))
         # a batch larger than the data set takes no more memory than the data set
         self._batch = min(settings.batch_size, len(self.train_split))
         self.threads = settings.threads or best_threads(self.network, self._batch, self._layout.width)
         self._workers = Workers(self.threads)
         shape = self.dataset.image_shape
         self._feed = Feed(self.train_split, settings, shape, self._batch, self._workers, self.scaling)
-        blocks, hidden = self._feed.blocks, hidden_for(self.network, settings.dropout, settings.seed)
-        slopes = 0 if hidden is None else 1
-        self._work = Work(*self._layout.workspace(self._batch, self.threads, sides=2, blocks=blocks, slopes=slopes))
+        activation = activation_of(self.network, settings.dropout, settings.seed)
+        features, slopes = self._feed.sparse_features, activation is not None
+        self._work = self._layout.work(self._batch, self.threads, features=features, slopes=slopes)
         scale = 1.0 if self.scaling else self.dataset.scale
         self._forward = Forward(self.network, self._workers, self.scaling, scale)
         self.calibration = Calibration()
-        self._sync = sync_area()
         self._steps_a_call = max(1, int(_FIRST_CALL_FLOPS / step_flops(self.network, self._batch)))
         start = self.network.initial_parameters(settings.seed, settings.initialisation)
         self.state = State(self._buffers(self._layout.pack(start)))
-        self._net = self._network_view(hidden)
+        self._net = self._network_view(activation)
 
     def _buffers(self, parameters: np.ndarray) -> dict[str, np.ndarray]:
         """The parameters with what the optimizer keeps beside them."""
@@ -224,22 +224,22 @@ class Training:
             found["average"] = self._layout.pack(self._layout.unpack(parameters))
         return found
 
-    def _network_view(self, hidden: Any) -> Net:
+    def _network_view(self, activation: Any) -> Net:
         """The network as kernels see it, with an optimizer where it is more than plain SGD."""
         s, buffers, none = self.settings, self.state.buffers, np.zeros(0, self._layout.dtype)
         loss = Loss(LOSSES.index(s.loss), float(s.label_smoothing), float(s.huber_delta))
         parameters = buffers["parameters"]
         extras = (s.l1, s.l2, s.weight_decay, s.max_norm, s.clip_norm, s.averaging)
         if s.optimizer == "sgd" and not any(extras):
-            return Net(self._layout.table(), parameters, parameters, hidden, None, loss)
+            return self._layout.net(parameters, activation=activation, loss=loss)
         rule = Rule(
             KERNELS.index(OPTIMIZERS[s.optimizer].kernel),
             *(buffers.get(name, none) for name in ("first", "second", "average")),
-            np.zeros(self._layout.panel_count() if s.clip_norm else 0),
+            np.zeros(self._layout.panel_count if s.clip_norm else 0),
             *map(float, (s.momentum, s.beta2, s.epsilon, s.l1, s.l2, s.weight_decay)),  # type: ignore[arg-type]
             *map(float, (s.clip_norm, s.max_norm, s.averaging)),
         )
-        return Net(self._layout.table(), parameters, self._layout.zeros(), hidden, rule, loss)
+        return self._layout.net(parameters, self._layout.zeros(), activation=activation, rule=rule, loss=loss)
 
     @property
     def history(self) -> list[Epoch]:
@@ -263,7 +263,7 @@ class Training:
         begin = time.perf_counter()
         span = Span(0, 0, 1, np.zeros(1))
         data = self._feed.data(np.zeros(1, np.int64))
-        compile_for(train_steps, self._net, data, self._work, span, self.state.totals, self._sync, 0, self.threads)
+        compile_for(train_steps, self._net, data, self._work, span, self.state.totals, new_team())
         compile_for(shuffle, 0, 0, np.zeros(1, np.int64))
         self._feed.compile()
         self.compile_seconds += time.perf_counter() - begin
@@ -324,7 +324,7 @@ class Training:
             self._feed.prepare(order, state.epoch, state.step * self._batch, last * self._batch)
             span = Span(state.step, last, self._batch, wanted, state.epoch, state.epoch * steps)
             call = self._net, data, self._work, span, state.totals
-            reached = self._workers.run(train_steps, *call, sync=self._sync)
+            reached = self._workers.run(train_steps, *call)
             now = time.perf_counter()
             if reached < last:
                 raise DivergedError(state.epoch + 1, reached + 1, wanted[reached])

@@ -19,7 +19,7 @@ from fastnn.kernels import hidden as hidden_module
 from fastnn.kernels import losses as losses_module
 from fastnn.kernels import update as update_module
 from fastnn.kernels.layout import aligned_zeros
-from fastnn.kernels.update import Rule, Step
+from fastnn.kernels.optimizers import Rule, Step
 from fastnn.network import Network
 from fastnn.optimizers import KERNELS, OPTIMIZERS
 from fastnn.settings import ACTIVATIONS, LOSSES, SCHEDULES, Settings

@@ -16,7 +16,7 @@ import fastnn
 from fastnn import reference, schedules
 from fastnn.datasets import Dataset, from_arrays
 from fastnn.errors import DataError, DivergedError, UsageError
-from fastnn.kernels.steps import predict_logits, train_steps
+from fastnn.kernels.step import predict_logits, train_steps
 from fastnn.network import Network
 from fastnn.training import Progress, Settings, Training, best_threads, shuffled
 

@@ -129,28 +129,28 @@ def draw(count: int, seed: int = 0, first: int = 0, threads: int | None = None) 
     from fastnn.kernels.augment import Piece, canvases_for, change_examples, change_of
     from fastnn.kernels.memory import Data
     from fastnn.kernels.strokes import SIDE, draw_digits
-    from fastnn.kernels.workers import Workers, compile_for, sync_area
+    from fastnn.kernels.barrier import new_team
+    from fastnn.kernels.workers import Workers, compile_for
     from fastnn.machine import available_threads
 
     if not 1 <= count <= MOST_IMAGES:
         raise UsageError(f"{count} strokes images: expected 1 to {MOST_IMAGES:,}")
     x, y = np.zeros((count, SIDE * SIDE), np.uint8), np.zeros(count, np.int32)
     with Workers(threads or available_threads()) as workers:
-        sync = sync_area()
-        compile_for(draw_digits, _glyphs(), seed, first, x, y, sync, 0, workers.threads)
-        workers.run(draw_digits, _glyphs(), seed, first, x, y, sync=sync)
+        compile_for(draw_digits, _glyphs(), seed, first, x, y, new_team())
+        workers.run(draw_digits, _glyphs(), seed, first, x, y)
         # bent in blocks of the endless series: (block, place in it) names what happens to a picture
         change = change_of(SIDE, SIDE, seed, _SMOOTHNESS, elastic=_ELASTIC)
         canvases, drawn, bent = canvases_for(change, workers.threads), *(np.zeros((2, _BLOCK, x.shape[1]), np.uint8))
         data = Data(drawn, y[:1], np.arange(_BLOCK), 1 / 255)
-        compile_for(change_examples, change, data, Piece(0, 0, 0, data.order), canvases, bent, sync, 0, workers.threads)
+        compile_for(change_examples, change, data, Piece(0, 0, 0, data.order), canvases, bent, new_team())
         at = first
         while at < first + count:
             begin, end = at % _BLOCK, min(_BLOCK, at % _BLOCK + first + count - at)
             rows = slice(at - first, at - first + end - begin)
             drawn[begin:end] = x[rows]
             piece = Piece(begin, end, at // _BLOCK, data.order)
-            workers.run(change_examples, change, data, piece, canvases, bent, sync=sync)
+            workers.run(change_examples, change, data, piece, canvases, bent, new_team())
             x[rows] = bent[begin:end]
             at += end - begin
     return x, y

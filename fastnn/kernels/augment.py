@@ -283,14 +283,15 @@ class Piece(NamedTuple):
 
 
 @kernel
-def change_examples(change, data, piece, canvases, out, sync, thread, threads):
+def change_examples(change, data, piece, canvases, out, team):
     """out[i % ring] = example order[i], changed as names[i] says, for i from `first` to `last`; rows dealt to threads.
 
     canvases: one for each thread   out (ring, D) uint8 or float
     """
     first, last, epoch, names = piece
-    canvas = Canvas(canvases.field[thread], canvases.picture[thread], canvases.drawn[thread], canvases.places[thread])
-    for i in range(first + thread, last, threads):
+    t = team.thread
+    canvas = Canvas(canvases.field[t], canvases.picture[t], canvases.drawn[t], canvases.places[t])
+    for i in range(first + t, last, team.threads):
         row, name, at = data.order[i], names[i], i % out.shape[0]
         if change.height > 0:
             change_picture(change, data, row, key_of(change.seed, _PICTURES, epoch, name), canvas, out, at)

@@ -6,7 +6,7 @@ C classes, W the panel width. A matrix (B, H) is kept as panels (H/W, B, W), pad
 `own[1]` that its thread owns.
 """
 
-from fastnn.kernels.hidden import chain, finish
+from fastnn.kernels.activations import finish, times_slope
 from fastnn.kernels.host import SHAPE
 from fastnn.kernels.jit import jit
 from fastnn.kernels.tiles import (
@@ -27,8 +27,8 @@ ROW_BLOCK = 256  # batch rows of one panel (32 KB) that stay there
 
 
 @jit
-def dense(x, w, b, k_size, rows, a, own, hidden):
-    """a = max(x @ w + b, 0), or without the ReLU where something else is `hidden`.
+def dense(x, w, b, inputs, rows, a, own, activation):
+    """a = max(x @ w + b, 0), or without the ReLU where there is another `activation`.
 
     x (K/W, B, W)   w (H/W, K, W)   b (H/W, W)   →  a (H/W, B, W) overwritten
     """
@@ -36,15 +36,15 @@ def dense(x, w, b, k_size, rows, a, own, hidden):
     block = PANEL_BLOCK * width
     for p in range(own[0], own[1]):
         w_p, a_p = w[p], a[p]
-        for k0 in range(0, k_size, block):
-            k1 = min(k0 + block, k_size)
+        for k0 in range(0, inputs, block):
+            k1 = min(k0 + block, inputs)
             for i in range(0, rows, ROWS):
                 t = load_row(b, p) if k0 == 0 else load(a_p, i)
                 for q in range(k0 // width, (k1 + width - 1) // width):
                     x_q = x[q]
                     for k in range(min(width, k1 - q * width)):
                         t = rank1(t, x_q, i, k, w_p, q * width + k)
-                store(finish(t, hidden) if k1 == k_size else t, a_p, i)
+                store(finish(t, activation) if k1 == inputs else t, a_p, i)
 
 
 @jit
@@ -58,14 +58,14 @@ def transpose(source, i, target):
 
 
 @jit
-def input_gradient(dz, w, a, h_size, rows, scratch, dx, own):
-    """dx = (dz @ w.T) · f′(z) for the layer below, which is where a > 0 for ReLU; `hidden.chain` knows.
+def input_gradient(dz, w, units, rows, scratch, dx, own, below):
+    """dx = (dz @ w.T) · f′(z) of the layer below, + what is in dx already where another layer reads that one too.
 
-    dz (H/W, B, W)   w (H/W, K, W)   a (K/W, B, W)   scratch (PANEL_BLOCK, W, W)  →  dx (K/W, B, W) overwritten
+    dz (H/W, B, W)   w (H/W, K, W)   scratch (PANEL_BLOCK, W, W)   →  dx (K/W, B, W) overwritten
     """
     # forward: z = a @ w + b   so   dx[:, k] = Σ_h dz[:, h] · w[k, h], and the activation lets through f′(z) of it
     width = dz.shape[2]
-    h_panels = (h_size + width - 1) // width
+    h_panels = (units + width - 1) // width
     for q in range(own[0], own[1]):
         dx_q = dx[q]
         for p0 in range(0, h_panels, PANEL_BLOCK):
@@ -73,43 +73,42 @@ def input_gradient(dz, w, a, h_size, rows, scratch, dx, own):
             for p in range(p0, p1):
                 transpose(w[p], q * width, scratch[p - p0])
             for i in range(0, rows, ROWS):
-                t = zeros(dx_q) if p0 == 0 else load(dx_q, i)
+                t = zeros(dx_q) if p0 == 0 and not below.adds else load(dx_q, i)
                 for p in range(p0, p1):
                     dz_p, w_pq = dz[p], scratch[p - p0]
-                    for h in range(min(width, h_size - p * width)):
+                    for h in range(min(width, units - p * width)):
                         t = rank1(t, dz_p, i, h, w_pq, h)
-                store(chain(t, a, q, i) if p1 == h_panels else t, dx_q, i)
+                store(times_slope(t, below, q, i) if p1 == h_panels else t, dx_q, i)
 
 
 @jit
-def bias_gradient(dz, rows, b, own):
-    """b += Σ_i dz[i].    dz (H/W, B, W)   →  b (H/W, W) added to"""
+def bias_gradient(dz, rows, db, own):
+    """db += Σ_i dz[i].    dz (H/W, B, W)   →  db (H/W, W) added to"""
     for p in range(own[0], own[1]):
         dz_p = dz[p]
         t = zeros(dz_p)
         for i in range(0, rows, ROWS):
             t = add(t, load(dz_p, i))
-        add_row_sums(t, b, p)
+        add_row_sums(t, db, p)
 
 
 @jit
-def weight_gradient(x, dz, k_size, rows, w, b, own):
-    """w += x.T @ dz,  b += Σ_i dz[i].    x (K/W, B, W)   dz (H/W, B, W)   →  w (H/W, K, W), b (H/W, W) added to
+def weight_gradient(x, dz, inputs, rows, dw, db, own):
+    """dw += x.T @ dz,  db += Σ_i dz[i].    x (K/W, B, W)   dz (H/W, B, W)   →  dw (H/W, K, W), db (H/W, W) added to
 
-    With dz scaled by −learning_rate and w the weights themselves this is the whole SGD update; with w a
-    buffer of zeros it is the gradient.
+    With dz scaled by −learning_rate and the weights themselves as dw this is the whole SGD update.
     """
     # forward: z = x @ w + b   so   dw[k, :] = Σ_i x[i, k] · dz[i, :]   and   db = Σ_i dz[i, :]
     width = x.shape[2]
     for i0 in range(0, rows, ROW_BLOCK):
         i1 = min(i0 + ROW_BLOCK, rows)
         for p in range(own[0], own[1]):
-            w_p, dz_p = w[p], dz[p]
-            for q in range((k_size + width - 1) // width):
+            dw_p, dz_p = dw[p], dz[p]
+            for q in range((inputs + width - 1) // width):
                 x_q = x[q]
-                for k in range(0, min(width, k_size - q * width), ROWS):
-                    t = zeros(w_p)
+                for k in range(0, min(width, inputs - q * width), ROWS):
+                    t = zeros(dw_p)
                     for i in range(i0, i1):
                         t = rank1_transposed(t, x_q, i, k, dz_p, i)
-                    store(add(load(w_p, q * width + k), t), w_p, q * width + k)
-    bias_gradient(dz, rows, b, own)
+                    store(add(load(dw_p, q * width + k), t), dw_p, q * width + k)
+    bias_gradient(dz, rows, db, own)

@@ -1,15 +1,19 @@
-"""Where everything lies: plain matrices ↔ the padded panels of one aligned buffer; the memory of a run."""
+"""Where everything lies: plain matrices ↔ the padded panels of one aligned buffer; the network and the work of a run."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
+from typing import Any, Protocol
 
 import numpy as np
 
 from fastnn.kernels.dense import PANEL_BLOCK
 from fastnn.kernels.host import SHAPE
+from fastnn.kernels.layers import KINDS
+from fastnn.kernels.memory import LAYER, SPACE, Net, Work
+from fastnn.kernels.sparse import Lists
 from fastnn.kernels.tiles import BLOCK
 
 LINE = 16  # 8-byte numbers in two cache lines: what threads write lies that far apart, or they take it from each other
@@ -45,19 +49,39 @@ def from_panels(panels: np.ndarray, rows: int, columns: int) -> np.ndarray:
     return panels.transpose(1, 0, 2).reshape(b, count * width)[:rows, :columns].copy()
 
 
+class LayerShape(Protocol):
+    """What a layer is, as far as memory goes; `network.Dense` is one."""
+
+    @property
+    def kind(self) -> str:
+        """One of `layers.KINDS`."""
+
+    @property
+    def reads(self) -> int:
+        """Index of the layer it reads, −1 for the examples."""
+
+    @property
+    def inputs(self) -> int:
+        """Numbers it reads of an example."""
+
+    @property
+    def units(self) -> int:
+        """Numbers it gives."""
+
+
 @dataclass(frozen=True)
 class Layout:
-    """Offsets of every weight matrix and bias of a network in one buffer of panels.
+    """Where every weight matrix and bias of a network lies in one buffer of panels.
 
     Parameters
     ----------
-    sizes : sequence of int
-        Inputs, units of each hidden layer, classes.
+    layers : sequence of LayerShape
+        The last one is the output layer.
     dtype : numpy dtype
         float32 or float64.
     """
 
-    sizes: tuple[int, ...]
+    layers: tuple[LayerShape, ...]
     dtype: np.dtype
 
     @property
@@ -65,96 +89,111 @@ class Layout:
         """Columns of a panel."""
         return SHAPE.panel_width(self.dtype.itemsize)
 
-    def shapes(self) -> list[tuple[tuple[int, int, int], tuple[int, int]]]:
-        """Panel shapes of (weights, bias) for each layer; the output layer's weights are transposed."""
-        width, found = self.width, []
-        for k, h in zip(self.sizes[:-2], self.sizes[1:-1], strict=True):
-            panels = -(-h // width)
-            found.append(((panels, _up(k, width), width), (panels, width)))
-        k, c = self.sizes[-2:]
-        c_rows = _up(c, SHAPE.rows)
-        found.append(((-(-k // width), c_rows, width), (-(-c_rows // width), width)))
-        return found
-
+    @cached_property
     def table(self) -> np.ndarray:
-        """int64 (layers, 4): inputs, outputs, offset of the weights, offset of the bias, in numbers."""
-        rows, at = [], 0
-        for k, h, (w, b) in zip(self.sizes[:-1], self.sizes[1:], self.shapes(), strict=True):
-            w_size, b_size = int(np.prod(w)), int(np.prod(b))
-            rows.append((k, h, at, at + w_size))
-            at += w_size + b_size
-        return np.array(rows, np.int64)
+        """(layers,) of `LAYER`."""
+        table, at, readers = np.zeros(len(self.layers), LAYER), 0, [layer.reads for layer in self.layers]
+        for i, (row, layer) in enumerate(zip(table, self.layers, strict=True)):
+            k, h, is_output = layer.inputs, layer.units, i == len(self.layers) - 1
+            row["kind"], row["reads"], row["inputs"], row["units"] = KINDS.index(layer.kind), layer.reads, k, h
+            row["adds"], row["last"] = layer.reads in readers[i + 1 :], layer.reads not in readers[:i]
+            row["panels"] = -(-(k if is_output else h) // self.width)
+            row["rows"] = _up(h, SHAPE.rows) if is_output else _up(k, self.width)
+            row["bias_panels"] = -(-row["rows"] // self.width) if is_output else row["panels"]
+            row["weights"], row["bias"] = at, at + row["panels"] * row["rows"] * self.width
+            at = row["bias"] + row["bias_panels"] * self.width
+        return table
 
+    @property
     def panel_count(self) -> int:
-        """Panels that threads own, in all layers: of units, or of inputs for the output layer."""
-        return sum(w[0] for w, _ in self.shapes())
+        """Panels that threads own, in all layers."""
+        return int(self.table["panels"].sum())
 
     def zeros(self) -> np.ndarray:
         """A buffer for all parameters (or their gradient), zero."""
-        return aligned_zeros(sum(int(np.prod(s)) for pair in self.shapes() for s in pair), self.dtype)
+        last = self.table[-1]
+        return aligned_zeros(int(last["bias"] + last["bias_panels"] * self.width), self.dtype)
 
     def pack(self, parameters: Sequence[np.ndarray]) -> np.ndarray:
         """Plain [w, b, w, b, …], w (inputs, outputs), → one buffer of panels."""
         buffer = self.zeros()
-        for layer, (w, b) in enumerate(self._views(buffer)):
-            plain_w, plain_b = parameters[2 * layer], parameters[2 * layer + 1]
-            w[...] = to_panels(self._panelled(layer, np.asarray(plain_w, self.dtype)), w.shape[1])
-            b.reshape(-1)[: plain_b.size] = plain_b
+        for i, (w, b) in enumerate(self._views(buffer)):
+            plain_w, plain_b = parameters[2 * i], parameters[2 * i + 1]
+            w[...] = to_panels(self._panelled(i, np.asarray(plain_w, self.dtype)), w.shape[1])
+            b[: plain_b.size] = plain_b
         return buffer
 
     def unpack(self, buffer: np.ndarray) -> list[np.ndarray]:
         """One buffer of panels → plain [w, b, w, b, …] of their own."""
         plain = []
-        for layer, (w, b) in enumerate(self._views(buffer)):
-            k, h = self.sizes[layer : layer + 2]
-            rows, columns = (h, k) if self._is_output(layer) else (k, h)
-            plain.append(np.ascontiguousarray(self._panelled(layer, from_panels(w, rows, columns))))
-            plain.append(b.reshape(-1)[:h].copy())
+        for i, (w, b) in enumerate(self._views(buffer)):
+            k, h = self.layers[i].inputs, self.layers[i].units
+            rows, columns = (h, k) if self._is_output(i) else (k, h)
+            plain.append(np.ascontiguousarray(self._panelled(i, from_panels(w, rows, columns))))
+            plain.append(b[:h].copy())
         return plain
 
     def _views(self, buffer: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
-        views = []
-        for (_, _, w_at, b_at), (w, b) in zip(self.table(), self.shapes(), strict=True):
-            w_size, b_size = int(np.prod(w)), int(np.prod(b))
-            views.append((buffer[w_at : w_at + w_size].reshape(w), buffer[b_at : b_at + b_size].reshape(b)))
-        return views
+        """The panels (panels, rows, W) and the bias (padded) of every layer."""
+        return [
+            (buffer[row["weights"] : row["bias"]].reshape(row["panels"], row["rows"], self.width), buffer[row["bias"] :][: row["bias_panels"] * self.width])
+            for row in self.table
+        ]
 
-    def _is_output(self, layer: int) -> bool:
-        return layer == len(self.sizes) - 2
+    def _is_output(self, i: int) -> bool:
+        return i == len(self.layers) - 1
 
-    def _panelled(self, layer: int, w: np.ndarray) -> np.ndarray:
-        return w.T if self._is_output(layer) else w
+    def _panelled(self, i: int, w: np.ndarray) -> np.ndarray:
+        return w.T if self._is_output(i) else w
 
-    def workspace(self, batch: int, threads: int, sides: int, blocks: int = 0, slopes: int = 0) -> tuple[Any, ...]:
-        """Memory for batches of `batch` rows, in the order of the fields of `memory.Work`.
+    def net(self, parameters: np.ndarray, gradient: np.ndarray | None = None, **more: Any) -> Net:
+        """The network as kernels see it.
 
-        The table's first line is the threads' private areas (offset, size of one), the second the exchanged
-        parts of the logits (offset, size of one side), then each hidden layer's activations, gradients and slopes.
-        `blocks` is how many blocks an example of sparse input has, 0 for dense input; `slopes` for how many threads
-        at once the derivatives of activations are kept, 0 for plain ReLU.
+        Parameters
+        ----------
+        parameters : ndarray
+            A buffer of panels.
+        gradient : ndarray, optional
+            What gradients are added to; the parameters themselves by default, as plain SGD has it.
+        **more
+            Other fields of `Net`.
         """
-        width = self.width
+        return Net(self.table, parameters, parameters if gradient is None else gradient, **more)
+
+    def work(self, batch: int, threads: int, copies: int = 2, features: int = 0, slopes: bool = False) -> Work:
+        """Memory for batches of up to `batch` rows.
+
+        Parameters
+        ----------
+        batch, threads : int
+        copies : int
+            Of the activations: two that steps take in turn, or one a thread in predictions.
+        features : int
+            Of an example of sparse input; 0 for dense input.
+        slopes : bool
+            Whether derivatives of activations are kept: for other than plain ReLU.
+        """
+        width, table = self.width, self.table
         rows = _up(batch, width)
-        c_rows = _up(self.sizes[-1], SHAPE.rows)
-        private = _up(self.sizes[0], width) * rows + 2 * c_rows * rows + PANEL_BLOCK * width * width
-        parts = -(-self.sizes[-2] // width) * rows * c_rows
-        table = [(0, private, 0), (threads * private, parts, 0)]
-        at = threads * private + sides * parts
-        for h in self.sizes[1:-1]:
-            size = _up(h, width) * rows
-            table.append((at, at + sides * size, at + (sides + 1) * size))
-            at += (sides + 1 + slopes) * size
-        entries = blocks * list_capacity(batch)
-        return (
-            aligned_zeros(at, self.dtype),
-            np.array(table, np.int64),
-            aligned_zeros((threads, rows), np.dtype(np.int32)),
-            aligned_zeros((threads, rows), self.dtype),
+        c_rows, k_panels = int(table[-1]["rows"]), int(table[-1]["panels"])
+        private = _up(self.layers[0].inputs, width) * rows + 2 * c_rows * rows + PANEL_BLOCK * width * width
+        parts = threads * private
+        at = parts + copies * k_panels * rows * c_rows
+        spaces = np.zeros(len(table) - 1, SPACE)
+        for row, space in zip(table, spaces, strict=False):
+            size = int(row["panels"]) * width * rows
+            space["panels"], space["activations"], space["gradients"] = row["panels"], at, at + copies * size
+            space["slopes"] = at + (copies + 1) * size
+            at += (copies + 1 + (copies if slopes else 0)) * size
+        blocks, entries = -(-features // BLOCK), -(-features // BLOCK) * list_capacity(batch)
+        lists = Lists(
             aligned_zeros(threads * _up(blocks, LINE), np.dtype(np.uint64)),
-            aligned_zeros((threads, entries), np.dtype(np.uint16)),
-            aligned_zeros((threads, entries, BLOCK), self.dtype),
-            rows,
+            aligned_zeros(threads * entries, np.dtype(np.uint16)),
+            aligned_zeros((threads * entries, BLOCK), self.dtype),
         )
+        labels, weights = (aligned_zeros((threads, rows), np.dtype(kind)) for kind in (np.int32, self.dtype))
+        weights[:] = 1
+        return Work(aligned_zeros(at, self.dtype), spaces, private, parts, rows, labels, weights, lists if blocks else None)
 
 
 def list_capacity(batch: int) -> int:

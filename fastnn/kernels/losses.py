@@ -7,10 +7,9 @@ cross-entropy takes labels; the others take targets, and are means over the outp
 from typing import NamedTuple
 
 import numpy as np
-from numba.core import types
 
 from fastnn.kernels.functions import exp, log, logistic, magnitude
-from fastnn.kernels.jit import by_type, jit
+from fastnn.kernels.jit import jit
 from fastnn.kernels.tiles import number
 
 # in the order that kernels know them by; `settings.LOSSES` holds the same names
@@ -163,43 +162,19 @@ def elementwise_loss(loss, z, batch, outputs, scale, dz):
     return total / outputs
 
 
-def load_shares(data, start, n, share):
-    """share[i] = how much example order[start + i] counts; where all count the same, it stays as it is."""
+@jit
+def loss_gradient(data, net, batch, scale):
+    """batch.dz = scale · gradient of the summed loss by the logits batch.z; the sum, and how many examples are right."""
+    return _loss_gradient(data.targets, data.order, net, batch, scale)
 
 
-@by_type(load_shares)
-def _(data, start, n, share):
-    if isinstance(data.types[data.fields.index("weights")], types.NoneType):
-        return lambda data, start, n, share: None
-
-    def weighted(data, start, n, share):
-        """In shares of their mean, so that a batch's gradient is the weighted mean of its examples' gradients."""
-        total = 0.0
-        for i in range(n):
-            total += data.weights[data.order[start + i]]
-        mean = n / total if total > 0 else 0.0
-        for i in range(n):
-            share[i] = mean * data.weights[data.order[start + i]]
-
-    return weighted
-
-
-def loss_gradient(net, data, start, batch, z, scale, scratch, dz):
-    """dz = scale · gradient of the summed loss by the logits; the sum, and how many examples are right."""
-
-
-@by_type(loss_gradient)
-def _(net, data, start, batch, z, scale, scratch, dz):
-    if isinstance(data.types[data.fields.index("targets")], types.NoneType):
-        return lambda net, data, start, batch, z, scale, scratch, dz: softmax_cross_entropy(
-            z, batch, net.layers[net.layers.shape[0] - 1, 1], net.loss.smoothing, scale, scratch, dz
-        )
-
-    def by_targets(net, data, start, batch, z, scale, scratch, dz):
-        outputs, width = data.targets.shape[1], z.shape[2]
-        for i in range(batch.n):
-            for c in range(outputs):
-                dz[i // width, c, i % width] = data.targets[data.order[start + i], c]
-        return elementwise_loss(net.loss, z, batch, outputs, scale, dz), 0
-
-    return by_targets
+@jit
+def _loss_gradient(targets, order, net, batch, scale):
+    examples, z, dz = Examples(batch.labels, batch.weights, batch.n), batch.z, batch.dz
+    outputs, width = net.layers[net.layers.size - 1].units, z.shape[2]
+    if targets is None:
+        return softmax_cross_entropy(z, examples, outputs, net.loss.smoothing, scale, batch.scratch[0], dz)
+    for i in range(batch.n):
+        for c in range(outputs):
+            dz[i // width, c, i % width] = targets[order[batch.start + i], c]
+    return elementwise_loss(net.loss, z, examples, outputs, scale, dz), 0

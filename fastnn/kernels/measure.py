@@ -1,11 +1,11 @@
 """Kernels that only measure: the peak of a core, and one product many times in a row."""
 
-from fastnn.kernels.blocks import sparse_dense, sparse_weight_gradient
+from fastnn.kernels.sparse import sparse_dense, sparse_weight_gradient
+from fastnn.kernels.barrier import barrier
 from fastnn.kernels.dense import ROWS, dense, input_gradient, weight_gradient
 from fastnn.kernels.jit import jit, kernel
 from fastnn.kernels.losses import softmax_cross_entropy
 from fastnn.kernels.tiles import BLOCK, load, rank1, store
-from fastnn.kernels.workers import wait
 
 _UNROLLED = 8  # as written below
 PEAK_FLOPS_A_ROUND = 2 * ROWS * _UNROLLED  # for each column of a panel
@@ -67,17 +67,16 @@ def sparse_gradient(lists, dz, rows, w, b, repeats):
 
 
 @kernel
-def barriers(count, sync, thread, threads):
+def barriers(count, team):
     """`count` barriers with nothing between them."""
-    for done in range(count):
-        if not wait(sync, threads):
-            return done
+    for _ in range(count):
+        barrier(team)
     return count
 
 
 @jit
 def lists_of_activations(a, units, n, lists):
-    """The lists of a batch of hidden activations, as `blocks.invert` makes them of sparse input.    a (K/W, B, W)"""
+    """The lists of a batch of hidden activations, as `sparse.invert` makes them of sparse input.    a (K/W, B, W)"""
     width = a.shape[2]
     capacity = lists.sample.size // lists.end.size
     for block in range(lists.end.size):

@@ -1,27 +1,51 @@
-"""The memory of a run as kernels see it: the network, the examples, the work, and where everything lies in them."""
+"""The memory of a run as kernels see it: the network, the examples, the work, and views of the panels in them.
+
+Letters, here and everywhere: B batch rows, D inputs of the network, K inputs of a layer, H its units, C classes, W the
+panel width. A view costs a few additions and counts no references, so that kernels make them where they need them.
+"""
 
 from typing import NamedTuple
 
 import numpy as np
-from numba.core import types
 
-from fastnn.kernels.blocks import Blocks
+from fastnn.kernels.activations import Activation, Below
+from fastnn.kernels.barrier import share
 from fastnn.kernels.dense import PANEL_BLOCK, ROWS
-from fastnn.kernels.hidden import Hidden, Slopes
-from fastnn.kernels.jit import by_type, jit
+from fastnn.kernels.jit import inlined
 from fastnn.kernels.losses import Loss
-from fastnn.kernels.tiles import panels
-from fastnn.kernels.update import Rule
+from fastnn.kernels.optimizers import Rule
+from fastnn.kernels.sparse import Blocks, Lists
+from fastnn.kernels.tiles import BLOCK, panels, part, rows_of
+
+EXAMPLES = -1  # what a first layer reads
+# a row of the table of layers; places are counted in numbers of the flat buffer of parameters
+LAYER = np.dtype(
+    [
+        ("kind", np.int64),  # of `layers.KINDS`
+        ("reads", np.int64),  # which layer's activations, or EXAMPLES
+        ("adds", np.int64),  # 1 where a later layer reads the same: its part of the gradient is there before ours
+        ("last", np.int64),  # 1 where no earlier layer reads the same: the gradient is complete after ours
+        ("inputs", np.int64),  # K
+        ("units", np.int64),  # H, or C for the output layer
+        ("panels", np.int64),  # of the weights, each owned by one thread: of units, or of inputs for the output layer
+        ("rows", np.int64),  # of such a panel
+        ("weights", np.int64),  # where they begin
+        ("bias_panels", np.int64),
+        ("bias", np.int64),  # where it begins
+    ]
+)
+# the same of a layer's memory in the work; the output layer has none
+SPACE = np.dtype([(name, np.int64) for name in ("panels", "activations", "gradients", "slopes")])
 
 
 class Net(NamedTuple):
     """A network's parameters, and what is not plain ReLU, softmax and SGD about it."""
 
-    layers: np.ndarray  # int64 (layers, 4): inputs, outputs, offset of the weights, offset of the bias
+    layers: np.ndarray  # (layers,) of LAYER; the output layer comes last
     parameters: np.ndarray  # float32 or float64, one aligned buffer of panels
-    target: np.ndarray  # what a step adds its scaled gradient to: the parameters themselves (SGD), or zeros
-    hidden: Hidden | None = None  # None: ReLU, fused into the products
-    rule: Rule | None = None  # None: p −= rate · dp, fused into the weight gradient
+    gradient: np.ndarray  # what gradients are added to: zeros laid out like the parameters, or, in plain SGD, these
+    activation: Activation | None = None  # None: ReLU, fused into the products
+    rule: Rule | None = None  # None: plain SGD, fused into the weight gradient
     loss: Loss = Loss()
 
 
@@ -37,16 +61,16 @@ class Data(NamedTuple):
 
 
 class Work(NamedTuple):
-    """The memory of a run, allocated once. Offsets into `buffer` are in `layout.workspace`'s table."""
+    """The memory of a run, allocated once; places are counted in numbers of `buffer`."""
 
     buffer: np.ndarray
-    table: np.ndarray  # int64 (2 + layers, 3)
-    labels: np.ndarray  # int32 (threads, rows)
-    shares: np.ndarray  # (threads, rows): how much each example of the batch counts, 1 unless `Data.weights` says so
-    ends: np.ndarray  # uint64, whole cache lines for each thread: the `end` of its `Lists`; empty for dense input
-    samples: np.ndarray  # uint16 (threads, entries)
-    values: np.ndarray  # (threads, entries, BLOCK)
+    spaces: np.ndarray  # (layers − 1,) of SPACE
+    private: int  # size of a thread's own area; they lie at the begin
+    parts: int  # where the parts of the logits begin that threads exchange
     rows: int  # batch rows there is room for, a multiple of the panel width
+    labels: np.ndarray  # int32 (threads, rows)
+    weights: np.ndarray  # (threads, rows): how much each example of the batch counts; 1 unless `Data.weights` says so
+    lists: Lists | None  # of all threads, one after the other; None for dense input
     clock: np.ndarray | None = None  # int64 (threads, 16): ticks spent on each phase; in the last column, the last mark
 
 
@@ -61,95 +85,169 @@ class Span(NamedTuple):
     before: int = 0  # steps of all epochs before this one
 
 
-@jit
+class Batch(NamedTuple):
+    """The examples of a step, in a thread's own memory."""
+
+    start: int  # place of the first one in the epoch
+    n: int
+    rows: int  # n, rounded up to whole tiles
+    epoch: int
+    copy: int  # which copy of the layers' activations it goes through: steps take two in turn
+    thread: int
+    x: np.ndarray  # (D/W, B, W)
+    lists: Lists | None  # instead of x, where input is sparse
+    labels: np.ndarray  # int32 (B,)
+    weights: np.ndarray  # (B,)
+    z: np.ndarray  # logits (B/W, C, W)
+    dz: np.ndarray  # their gradient (B/W, C, W)
+    scratch: np.ndarray  # (PANEL_BLOCK, W, W)
+
+
+class Layer(NamedTuple):
+    """Views of a hidden layer and of its memory, for one batch and one thread."""
+
+    kind: int
+    reads: int  # which layer, or EXAMPLES
+    inputs: int
+    units: int
+    own: tuple[int, int]  # first and last of the panels of units that the thread owns
+    x: np.ndarray  # what it reads (K/W, B, W)
+    w: np.ndarray  # (H/W, K, W)
+    b: np.ndarray  # (H/W, W)
+    dw: np.ndarray  # where the gradient of w is added
+    db: np.ndarray
+    a: np.ndarray  # f(z) (H/W, B, W)
+    slope: np.ndarray  # f′(z) (H/W, B, W)
+    dz: np.ndarray  # gradient of z (H/W, B, W)
+
+
+class Output(NamedTuple):
+    """Views of the output layer: owned by panels of inputs, its weights transposed."""
+
+    inputs: int
+    classes: int
+    own: tuple[int, int]  # first and last of the panels of inputs that the thread owns
+    x: np.ndarray  # (K/W, B, W)
+    w: np.ndarray  # (K/W, C, W)
+    b: np.ndarray  # (C/W, W)
+    dw: np.ndarray
+    db: np.ndarray
+    parts: np.ndarray  # (K/W · B/W, C, W): each owner's part of the logits
+
+
+@inlined
 def width_of(buffer):
     """Columns of a panel."""
     return panels(buffer, 0, 0, 0).shape[2]
 
 
-@jit
-def layer_of(net, buffer, index):
-    """The weights (H/W, K, W) and bias (H/W, W) of a hidden layer in `buffer`."""
-    k_size, h_size = net.layers[index, 0], net.layers[index, 1]
-    w_at, b_at = net.layers[index, 2], net.layers[index, 3]
-    width = width_of(buffer)
-    h_panels = (h_size + width - 1) // width
-    k_rows = (k_size + width - 1) // width * width
-    return panels(buffer, w_at, h_panels, k_rows), panels(buffer, b_at, 1, h_panels)[0]
+@inlined
+def weights_in(buffer, row):
+    """The weights (panels, rows, W) and the bias (panels, W) of a layer in a flat buffer."""
+    w = panels(buffer, row.weights, row.panels, row.rows)
+    return w, panels(buffer, row.bias, 1, row.bias_panels)[0]
 
 
-@jit
-def output_of(net, buffer):
-    """The weights (K/W, C, W) and bias (C/W, W) of the output layer in `buffer`."""
-    index = net.layers.shape[0] - 1
-    k_size, classes = net.layers[index, 0], net.layers[index, 1]
-    w_at, b_at = net.layers[index, 2], net.layers[index, 3]
-    width = width_of(buffer)
-    k_panels = (k_size + width - 1) // width
-    c_rows = (classes + ROWS - 1) // ROWS * ROWS
-    return panels(buffer, w_at, k_panels, c_rows), panels(buffer, b_at, 1, (c_rows + width - 1) // width)[0]
+@inlined
+def space_in(work, space, at, copy):
+    """One copy (H/W, B, W) of the activations, gradients or slopes of a layer."""
+    size = space.panels * work.rows * width_of(work.buffer)
+    return panels(work.buffer, at + copy * size, space.panels, work.rows)
 
 
-@jit
-def activations(net, work, index, side):
-    """The activations (H/W, B, W) of a hidden layer; two sides, taken in turn by the steps."""
+@inlined
+def activations_of(work, batch, i):
+    """The activations (H/W, B, W) of layer `i`, or the examples themselves."""
+    if i == EXAMPLES:
+        return batch.x
+    return space_in(work, work.spaces[i], work.spaces[i].activations, batch.copy)
+
+
+@inlined
+def slope_of(activation, work, batch, i):
+    """What f′(z) (H/W, B, W) of layer `i` is read from: plain ReLU's lies in its activations."""
+    if activation is None:
+        return activations_of(work, batch, i)
+    return space_in(work, work.spaces[i], work.spaces[i].slopes, batch.copy)
+
+
+@inlined
+def gradient_of(work, i):
+    """The gradient (H/W, B, W) of z of layer `i`."""
+    return space_in(work, work.spaces[i], work.spaces[i].gradients, 0)
+
+
+@inlined
+def layer_at(net, work, batch, i, team):
+    """Layer `i` of the hidden ones."""
+    row = net.layers[i]
+    w, b = weights_in(net.parameters, row)
+    dw, db = weights_in(net.gradient, row)
+    x, a = activations_of(work, batch, row.reads), activations_of(work, batch, i)
+    own, slope = share(row.panels, team), slope_of(net.activation, work, batch, i)
+    return Layer(row.kind, row.reads, row.inputs, row.units, own, x, w, b, dw, db, a, slope, gradient_of(work, i))
+
+
+@inlined
+def output_at(net, work, batch, team):
+    """The output layer."""
+    row = net.layers[net.layers.size - 1]
+    w, b = weights_in(net.parameters, row)
+    dw, db = weights_in(net.gradient, row)
     width = width_of(work.buffer)
-    h_panels = (net.layers[index, 1] + width - 1) // width
-    size = h_panels * work.rows * width
-    return panels(work.buffer, work.table[2 + index, 0] + side * size, h_panels, work.rows)
+    whole = row.panels * (work.rows // width)  # one part a panel of inputs and a panel of samples
+    parts = panels(
+        work.buffer,
+        work.parts + batch.copy * whole * row.rows * width,
+        row.panels * ((batch.rows + width - 1) // width),
+        row.rows,
+    )
+    x = activations_of(work, batch, row.reads)
+    return Output(row.inputs, row.units, share(row.panels, team), x, w, b, dw, db, parts)
 
 
-@jit
-def gradients(net, work, index):
-    """The gradients (H/W, B, W) before the activation of a hidden layer."""
+@inlined
+def below(net, work, batch, i):
+    """What layer `i` needs to know of the one it reads, to pass the gradient on to it."""
+    row = net.layers[i]
+    return Below(net.activation, slope_of(net.activation, work, batch, row.reads), row.adds != 0, row.last != 0)
+
+
+@inlined
+def lists_of(lists, thread, threads, features):
+    """A thread's own lists, of those of all threads."""
+    if lists is None:
+        return None
+    ends, entries = lists.end.size // threads, lists.sample.size // threads
+    return Lists(
+        part(lists.end, thread * ends, (features + BLOCK - 1) // BLOCK),
+        part(lists.sample, thread * entries, entries),
+        rows_of(lists.values, thread * entries, entries),
+    )
+
+
+@inlined
+def open_batch(net, work, start, n, epoch, copy, thread):
+    """A batch whose examples are not loaded yet, in the memory of a thread."""
     width = width_of(work.buffer)
-    h_panels = (net.layers[index, 1] + width - 1) // width
-    return panels(work.buffer, work.table[2 + index, 1], h_panels, work.rows)
-
-
-@jit
-def slopes(net, work, index, side):
-    """The derivatives (H/W, B, W) of a hidden layer's activation; there for other than plain ReLU."""
-    width = width_of(work.buffer)
-    h_panels = (net.layers[index, 1] + width - 1) // width
-    size = h_panels * work.rows * width
-    return panels(work.buffer, work.table[2 + index, 2] + side * size, h_panels, work.rows)
-
-
-def slope_of(net, work, index, side):
-    """What `chain` takes the derivative of a hidden layer's activation from: ReLU's lies in its activations."""
-
-
-@by_type(slope_of)
-def _(net, work, index, side):
-    if isinstance(net.types[net.fields.index("hidden")], types.NoneType):
-        return lambda net, work, index, side: activations(net, work, index, side)
-    return lambda net, work, index, side: Slopes(slopes(net, work, index, 0))
-
-
-@jit
-def private(net, work, thread):
-    """A thread's own memory: its copy of the batch, logits and their gradient, room to transpose."""
-    width = width_of(work.buffer)
-    at = work.table[0, 0] + thread * work.table[0, 1]
-    x_panels = (net.layers[0, 0] + width - 1) // width
-    blocks = work.rows // width
-    c_rows = (net.layers[net.layers.shape[0] - 1, 1] + ROWS - 1) // ROWS * ROWS
-    x = panels(work.buffer, at, x_panels, work.rows)
-    at += x_panels * work.rows * width
-    z = panels(work.buffer, at, blocks, c_rows)
-    at += blocks * c_rows * width
-    dz = panels(work.buffer, at, blocks, c_rows)
-    at += blocks * c_rows * width
-    return x, z, dz, panels(work.buffer, at, PANEL_BLOCK, width)
-
-
-@jit
-def parts_of(net, work, side, rows):
-    """The partial logits (K/W · B/W, C, W) that all threads exchange; two sides, taken in turn."""
-    width = width_of(work.buffer)
-    index = net.layers.shape[0] - 1
-    k_size, classes = net.layers[index, 0], net.layers[index, 1]
-    c_rows = (classes + ROWS - 1) // ROWS * ROWS
-    count = (k_size + width - 1) // width * ((rows + width - 1) // width)
-    return panels(work.buffer, work.table[1, 0] + side * work.table[1, 1], count, c_rows)
+    x_panels, blocks = (net.layers[0].inputs + width - 1) // width, work.rows // width
+    c_rows = net.layers[net.layers.size - 1].rows
+    x_at = thread * work.private
+    z_at = x_at + x_panels * work.rows * width
+    dz_at = z_at + blocks * c_rows * width
+    scratch_at = dz_at + blocks * c_rows * width
+    return Batch(
+        start,
+        n,
+        (n + ROWS - 1) // ROWS * ROWS,
+        epoch,
+        copy,
+        thread,
+        panels(work.buffer, x_at, x_panels, work.rows),
+        lists_of(work.lists, thread, work.labels.shape[0], net.layers[0].inputs),
+        part(work.labels, thread * work.rows, work.rows),
+        part(work.weights, thread * work.rows, work.rows),
+        panels(work.buffer, z_at, blocks, c_rows),
+        panels(work.buffer, dz_at, blocks, c_rows),
+        panels(work.buffer, scratch_at, PANEL_BLOCK, width),
+    )

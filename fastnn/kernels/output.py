@@ -6,7 +6,7 @@ as panels of samples, (B/W, C, W), so that softmax is plain loops over samples s
 """
 
 from fastnn.kernels.dense import ROWS, transpose
-from fastnn.kernels.hidden import chain
+from fastnn.kernels.activations import times_slope
 from fastnn.kernels.jit import jit
 from fastnn.kernels.tiles import (
     add,
@@ -15,27 +15,27 @@ from fastnn.kernels.tiles import (
     rank1,
     rank1_transposed,
     store,
+    sum_of_row,
     zeros,
 )
 
 
 @jit
-def partial_logits(a, w, b, k_size, rows, scratch, z, own):
-    """z[p] = w[p] @ a[p].T, and + b in the first panel.
+def partial_logits(x, w, b, inputs, rows, scratch, z, own):
+    """z[p] = w[p] @ x[p].T, and + b in the first panel.
 
-    a (K/W, B, W)   w (K/W, C, W)   b (C/W, W)   scratch (W, W)   →  z (K/W · B/W, C, W) overwritten
+    x (K/W, B, W)   w (K/W, C, W)   b (C/W, W)   scratch (W, W)   →  z (K/W · B/W, C, W) overwritten
     """
-    width = a.shape[2]
+    width = x.shape[2]
     blocks = (rows + width - 1) // width
     for p in range(own[0], own[1]):
-        a_p, w_p = a[p], w[p]
-        units = min(width, k_size - p * width)
+        x_p, w_p = x[p], w[p]
         for s in range(blocks):
-            transpose(a_p, s * width, scratch)
+            transpose(x_p, s * width, scratch)
             z_ps = z[p * blocks + s]
             for c in range(0, w.shape[1], ROWS):
                 t = zeros(w_p)
-                for k in range(units):
+                for k in range(min(width, inputs - p * width)):
                     t = rank1(t, w_p, c, k, scratch, k)
                 store(t, z_ps, c)
             if p == 0:  # whose owner alone reads and changes b
@@ -59,9 +59,9 @@ def sum_logits(parts, k_panels, rows, z):
 
 
 @jit
-def output_input_gradient(dz, w, a, classes, rows, dx, own):
-    """dx[p] = (dz.T @ w[p]) · f′ of the layer below, which is where a > 0 for ReLU.    →  dx (K/W, B, W) overwritten"""
-    # forward: z = w @ a.T   so   dx[i, :] = Σ_c dz[c, i] · w[c, :], and the activation lets through f′ of it
+def output_input_gradient(dz, w, classes, rows, dx, own, below):
+    """dx[p] = (dz.T @ w[p]) · f′(z) of the layer below.    dz (B/W, C, W)   →  dx (K/W, B, W) overwritten"""
+    # forward: z = w @ x.T   so   dx[i, :] = Σ_c dz[c, i] · w[c, :], and the activation lets through f′ of it
     width = dx.shape[2]
     for p in range(own[0], own[1]):
         w_p, dx_p = w[p], dx[p]
@@ -70,32 +70,31 @@ def output_input_gradient(dz, w, a, classes, rows, dx, own):
             t = zeros(dx_p)
             for c in range(classes):
                 t = rank1_transposed(t, dz_s, c, i % width, w_p, c)
-            store(chain(t, a, p, i), dx_p, i)
+            store(times_slope(t, below, p, i), dx_p, i)
 
 
 @jit
-def output_weight_gradient(a, dz, n, w, own):
-    """w[p] += dz @ a[p].    dz (B/W, C, W)   a (K/W, B, W)   →  w (K/W, C, W) added to"""
-    # forward: z = w @ a.T   so   dw[c, :] = Σ_i dz[c, i] · a[i, :]
-    width = a.shape[2]
+def output_weight_gradient(x, dz, n, dw, own):
+    """dw[p] += dz @ x[p].    dz (B/W, C, W)   x (K/W, B, W)   →  dw (K/W, C, W) added to"""
+    # forward: z = w @ x.T   so   dw[c, :] = Σ_i dz[c, i] · x[i, :]
+    width = x.shape[2]
     for p in range(own[0], own[1]):
-        a_p, w_p = a[p], w[p]
-        for c in range(0, w.shape[1], ROWS):
-            t = zeros(a_p)
+        x_p, dw_p = x[p], dw[p]
+        for c in range(0, dw.shape[1], ROWS):
+            t = zeros(x_p)
             for s in range((n + width - 1) // width):
                 dz_s = dz[s]
                 for i in range(min(width, n - s * width)):
-                    t = rank1(t, dz_s, c, i, a_p, s * width + i)
-            store(add(load(w_p, c), t), w_p, c)
+                    t = rank1(t, dz_s, c, i, x_p, s * width + i)
+            store(add(load(dw_p, c), t), dw_p, c)
 
 
 @jit
-def output_bias_gradient(dz, n, classes, b):
-    """b[c] += Σ_i dz[c, i].    dz (B/W, C, W)   →  b (C/W, W) added to"""
+def output_bias_gradient(dz, n, classes, db):
+    """db[c] += Σ_i dz[c, i].    dz (B/W, C, W)   →  db (C/W, W) added to"""
     width = dz.shape[2]
     for c in range(classes):
         total = number(0, dz)
         for s in range((n + width - 1) // width):
-            for i in range(width):
-                total += dz[s, c, i]
-        b[c // width, c % width] += total
+            total = sum_of_row(total, dz[s], c)
+        db[c // width, c % width] += total

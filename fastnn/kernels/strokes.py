@@ -116,7 +116,7 @@ def _draw(path, n, pen, softness, ink, picture):
 
 
 @kernel
-def draw_digits(glyphs, seed, first, x, y, sync, thread, threads):
+def draw_digits(glyphs, seed, first, x, y, team):
     """Pictures `first`, `first` + 1, … of the endless series that `seed` names.
 
     x (N, 784) uint8, zero   y (N,) int32   →  both overwritten. A picture depends on the seed and its number alone.
@@ -124,7 +124,7 @@ def draw_digits(glyphs, seed, first, x, y, sync, thread, threads):
     state = np.empty(1, np.uint64)
     bent = np.empty((_MOST_POINTS, 2))
     path = np.empty((_MOST_POINTS * _PIECES, 3))
-    for i in range(thread, x.shape[0], threads):
+    for i in range(team.thread, x.shape[0], team.threads):
         state[0] = stream(seed, first + i)
         digit = int(uniform(state) * 10)
         forms = glyphs.digits[digit + 1] - glyphs.digits[digit]

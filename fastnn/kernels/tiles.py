@@ -107,6 +107,12 @@ class _Emitter:
         kind = ir.FunctionType(self.vector, [self.vector] * 3)
         return self.builder.call(cgutils.get_or_insert_function(self.builder.module, kind, name), [a, b, c])
 
+    def fence(self, vector):
+        """The same vector, computed as it is written: nothing is reassociated across."""
+        kind = ir.FunctionType(vector.type, [vector.type])
+        name = f"llvm.arithmetic.fence.v{vector.type.count}f{self.tile.dtype.bitwidth}"
+        return self.builder.call(cgutils.get_or_insert_function(self.builder.module, kind, name), [vector])
+
     def pack(self, vectors):
         value = ir.Constant(ir.ArrayType(self.vector, len(vectors)), ir.Undefined)
         for index, vector in enumerate(vectors):
@@ -314,6 +320,36 @@ def add_row_sums(typingctx, tile, b, i):
 
 
 @intrinsic
+def sum_of_row(typingctx, start, z, i):
+    """start + Σ_j z[i, j], always in the same order: as many sums side by side as numbers are in 32 bytes.
+
+    How LLVM splits up the sum of a plain loop depends on what it is inlined into, and with it the last bits.
+    """
+    _check_panel(z)
+
+    def codegen(context, builder, signature, args):
+        emit = _Emitter(context, builder, Tile(z.dtype))
+        start, array, row = args
+        lanes = 32 // (z.dtype.bitwidth // 8)
+        kind, base = ir.VectorType(emit.scalar, lanes), emit.pointer(signature.args[1], array, row, row.type(0))
+        total = emit.fence(builder.insert_element(ir.Constant(kind, None), start, ir.IntType(32)(0)))
+        for j in range(0, emit.width, lanes):
+            at = builder.bitcast(builder.gep(base, [ir.IntType(64)(j)]), kind.as_pointer())
+            total = emit.fence(builder.fadd(total, builder.load(at, align=z.dtype.bitwidth // 8)))
+        while lanes > 1:
+            lanes //= 2
+            undefined = ir.Constant(total.type, ir.Undefined)
+            low, high = (
+                builder.shuffle_vector(total, undefined, ir.Constant(ir.VectorType(ir.IntType(32), lanes), part))
+                for part in (list(range(lanes)), list(range(lanes, 2 * lanes)))
+            )
+            total = emit.fence(builder.fadd(low, high))
+        return builder.extract_element(total, ir.IntType(32)(0))
+
+    return z.dtype(z.dtype, z, types.intp), codegen
+
+
+@intrinsic
 def block_zeros(typingctx, like):
     """A tile of BLOCK rows, zero, of the number type of the panel `like`."""
 
@@ -493,6 +529,25 @@ def part(typingctx, buffer, offset, count):
         return array._getvalue()
 
     return view(buffer, types.intp, types.intp), codegen
+
+
+@intrinsic
+def rows_of(typingctx, array, first, count):
+    """array[first : first + count] of a C-contiguous array (N, M), without reference counting; `panels` says why."""
+    _check_panel(array)
+    view = types.Array(array.dtype, 2, "C")
+
+    def codegen(context, builder, signature, args):
+        array, first, count = args
+        held = context.make_array(signature.args[0])(context, builder, array)
+        columns = builder.extract_value(held.shape, 1)
+        found = context.make_array(view)(context, builder)
+        shape = cgutils.pack_array(builder, [count, columns])
+        data = builder.gep(held.data, [builder.mul(first, columns)])
+        populate_array(found, data, shape, held.strides, held.itemsize, None)
+        return found._getvalue()
+
+    return view(array, types.intp, types.intp), codegen
 
 
 @intrinsic

@@ -1,7 +1,7 @@
 """Optimizers: one pass over a range of the flat buffers turns a gradient into a step, and leaves the gradient zero.
 
-Plain SGD needs none of this: its step is added by the weight gradient itself. Every range belongs to one thread, which
-wrote its gradient just before.
+Plain SGD needs none of this: its rule is None, its step is added by the weight gradient itself. Every range belongs to
+one thread, which wrote its gradient just before.
 """
 
 import math
@@ -168,21 +168,3 @@ def limit_norms(w, limit, scratch):
         for k in range(w.shape[0]):
             for j in range(w.shape[1]):
                 w[k, j] *= scratch[j]
-
-
-@jit
-def sum_of_squares(gradient, at, size):
-    """Σ g² of `size` numbers from `at`."""
-    g, total = part(gradient, at, size), 0.0
-    for i in range(size):
-        total += np.float64(g[i]) * np.float64(g[i])
-    return total
-
-
-@jit
-def clipping(norms, clip):
-    """min(1, clip / ‖g‖), ‖g‖² the sum of `norms` in their order."""
-    total = 0.0
-    for i in range(norms.size):
-        total += norms[i]
-    return clip / math.sqrt(total) if total > clip * clip else 1.0

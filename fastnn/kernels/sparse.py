@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fastnn.kernels.dense import ROWS, bias_gradient
-from fastnn.kernels.hidden import finish
+from fastnn.kernels.activations import finish
 from fastnn.kernels.jit import jit, kernel
 from fastnn.kernels.tiles import (
     BLOCK,
@@ -152,8 +152,8 @@ def _products_of_two(lists, w, a, p):
 
 
 @jit
-def sparse_dense(lists, w, b, rows, a, own, hidden):
-    """a = max(x @ w + b, 0), x given by its lists; without the ReLU where something else is `hidden`.
+def sparse_dense(lists, w, b, rows, a, own, activation):
+    """a = max(x @ w + b, 0), x given by its lists; without the ReLU where there is another `activation`.
 
     w (H/W, K, W)   b (H/W, W)   →  a (H/W, B, W) overwritten
     """
@@ -168,7 +168,7 @@ def sparse_dense(lists, w, b, rows, a, own, hidden):
     for p in range(own[0], own[1]):
         a_p = a[p]
         for i in range(0, rows, ROWS):
-            store(finish(load(a_p, i), hidden), a_p, i)
+            store(finish(load(a_p, i), activation), a_p, i)
 
 
 @jit
@@ -207,14 +207,14 @@ def _sums_of_two(lists, dz, w, p):
 
 
 @jit
-def sparse_weight_gradient(lists, dz, rows, w, b, own):
-    """w += x.T @ dz,  b += Σ_i dz[i], x given by its lists.
+def sparse_weight_gradient(lists, dz, rows, dw, db, own):
+    """dw += x.T @ dz,  db += Σ_i dz[i], x given by its lists.
 
-    dz (H/W, B, W)   →  w (H/W, K, W), b (H/W, W) added to
+    dz (H/W, B, W)   →  dw (H/W, K, W), db (H/W, W) added to
     """
     # forward: z = x @ w + b   so   dw[k, :] = Σ_i x[i, k] · dz[i, :], a sum over the samples of k's block
     for p in range(own[0], own[1] - 1, 2):
-        _sums_of_two(lists, dz, w, p)
+        _sums_of_two(lists, dz, dw, p)
     if (own[1] - own[0]) % 2 == 1:
-        _sums(lists, dz, w, own[1] - 1)
-    bias_gradient(dz, rows, b, own)
+        _sums(lists, dz, dw, own[1] - 1)
+    bias_gradient(dz, rows, db, own)

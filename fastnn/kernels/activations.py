@@ -7,10 +7,9 @@ the panel while it is near: the panel becomes a = f(z) and beside it its slopes 
 from typing import NamedTuple
 
 import numpy as np
-from numba.core import types
 
 from fastnn.kernels.functions import logistic, normal_density, normal_distribution, tanh
-from fastnn.kernels.jit import by_type, inlined, jit
+from fastnn.kernels.jit import inlined, jit
 from fastnn.kernels.random import mask_bits, mask_limit, stream
 from fastnn.kernels.tiles import load, multiply, number, part, relu, where_positive
 
@@ -20,7 +19,7 @@ LEAK = 0.01  # of leaky ReLU, left of 0
 _MASKS = 2**40  # streams of a seed from here on are for masks, one a layer; those below are for shuffles
 
 
-class Hidden(NamedTuple):
+class Activation(NamedTuple):
     """Activations and dropout of the hidden layers, when they are not all plain ReLU."""
 
     kinds: np.ndarray  # int64 (layers − 1,)
@@ -28,32 +27,34 @@ class Hidden(NamedTuple):
     seed: int
 
 
-class Slopes(NamedTuple):
-    """f′(z) (H/W, B, W) of a hidden layer, with the mask of its dropout."""
-
-    values: np.ndarray
-
-
-def finish(t, hidden):
-    """What becomes of a finished tile of z: ReLU at once, or z itself for `activate`."""
+@jit
+def finish(t, activation):
+    """What becomes of a finished tile of z: ReLU where that is all, or z itself for `activate`."""
+    if activation is None:
+        return relu(t)
+    return t
 
 
-@by_type(finish)
-def _(t, hidden):
-    if isinstance(hidden, types.NoneType):
-        return lambda t, hidden: relu(t)
-    return lambda t, hidden: t
+class Below(NamedTuple):
+    """What a layer's input gradient needs to know of the layer below."""
+
+    activation: Activation | None
+    slope: np.ndarray  # (K/W, B, W): f′(z) of the layer below; for plain ReLU its activations, positive where f′ is 1
+    adds: bool = False  # another layer that reads it has left its part of the gradient
+    last: bool = True  # no other one follows
 
 
-def chain(t, below, q, i):
-    """t · f′(z) of the layer below, whose activations (if ReLU) or slopes are given."""
+@jit
+def times_slope(t, below, q, i):
+    """t · f′(z) of the layer below, once its gradient is complete."""
+    return _slope_product(t, below.activation, load(below.slope[q], i)) if below.last else t
 
 
-@by_type(chain)
-def _(t, below, q, i):
-    if isinstance(below, types.Array):
-        return lambda t, below, q, i: where_positive(t, load(below[q], i))
-    return lambda t, below, q, i: multiply(t, load(below.values[q], i))
+@jit
+def _slope_product(t, activation, slope):
+    if activation is None:
+        return where_positive(t, slope)
+    return multiply(t, slope)
 
 
 @jit
@@ -122,25 +123,33 @@ def _drop(p, seed, epoch, panel, rows, a, d):
 
 
 @jit
-def activate(hidden, layer, epoch, start, rows, a, d, own):
-    """a = f(a), d = f′(a) of a layer, both · mask / (1 − p) where units are dropped; of the panels its thread owns.
+def activate(activation, layer, epoch, start, rows, a, slope, own):
+    """a = f(a), slope = f′(a) of a layer, both · mask / (1 − p) where units are dropped; of the panels its thread owns.
 
-    a, d (H/W, B, W)   start: place of the first row in the epoch   →  a, d overwritten
+    Nothing where all activations are plain ReLU, which the product has done.
+
+    a, slope (H/W, B, W)   start: place of the first row in the epoch   →  a, slope overwritten
     """
-    kind, p = hidden.kinds[layer], hidden.dropout[layer]
-    for q in range(own[0], own[1]):
-        a_q, d_q = a[q], d[q]
-        if kind == RELU:
-            _relu(rows, a_q, d_q)
-        elif kind == LEAKY_RELU:
-            _leaky_relu(rows, a_q, d_q)
-        elif kind == GELU:
-            _gelu(rows, a_q, d_q)
-        elif kind == TANH:
-            _tanh(rows, a_q, d_q)
-        elif kind == LOGISTIC:
-            _logistic(rows, a_q, d_q)
-        else:
-            d_q[:rows] = number(1, d_q)
-        if p > 0:
-            _drop(p, hidden.seed, epoch, (layer, q * a.shape[2], start), rows, a_q, d_q)
+    if activation is not None:
+        kind, p = activation.kinds[layer], activation.dropout[layer]
+        for q in range(own[0], own[1]):
+            _activate_panel(kind, rows, a[q], slope[q])
+            if p > 0:
+                _drop(p, activation.seed, epoch, (layer, q * a.shape[2], start), rows, a[q], slope[q])
+
+
+@jit
+def _activate_panel(kind, rows, a, d):
+    """a = f(a), d = f′(a).    a, d (≥ rows, W)"""
+    if kind == RELU:
+        _relu(rows, a, d)
+    elif kind == LEAKY_RELU:
+        _leaky_relu(rows, a, d)
+    elif kind == GELU:
+        _gelu(rows, a, d)
+    elif kind == TANH:
+        _tanh(rows, a, d)
+    elif kind == LOGISTIC:
+        _logistic(rows, a, d)
+    else:
+        d[:rows] = number(1, d)

@@ -1,0 +1,52 @@
+"""What each kind of hidden layer computes: the one place where kinds are told apart.
+
+A kind is a name in `KINDS`, a branch in each of the three functions here, its kernels, and their twins in `reference`.
+Dense layers that read the examples take them as panels, or as the lists of sparse input.
+"""
+
+from fastnn.kernels.activations import activate
+from fastnn.kernels.dense import dense, input_gradient, weight_gradient
+from fastnn.kernels.jit import jit
+from fastnn.kernels.memory import EXAMPLES
+from fastnn.kernels.sparse import sparse_dense, sparse_weight_gradient
+
+KINDS = ("dense",)  # in the order that kernels know them by; `network.Dense.kind` is one of them
+
+
+@jit
+def forward(layer, batch, activation, i):
+    """a = f(x @ w + b) and f′(z), the own panels of layer `i`."""
+    dense_product(layer, batch, batch.lists, activation)
+    activate(activation, i, batch.epoch, batch.start, batch.rows, layer.a, layer.slope, layer.own)
+
+
+@jit
+def add_weight_gradient(layer, batch, panels):
+    """dw += x.T @ dz, db += Σ_i dz[i], those of its panels."""
+    dense_weight_gradient(layer, batch, batch.lists, panels)
+
+
+@jit
+def pass_gradient(layer, batch, below, dx, own):
+    """dx = (dz @ w.T) · f′(z) of the layer that it reads, own panels of that one."""
+    input_gradient(layer.dz, layer.w, layer.units, batch.rows, batch.scratch, dx, own, below)
+
+
+@jit
+def dense_product(layer, batch, lists, activation):
+    """z = x @ w + b, and its ReLU where that is all."""
+    if lists is not None:
+        if layer.reads == EXAMPLES:
+            sparse_dense(lists, layer.w, layer.b, batch.rows, layer.a, layer.own, activation)
+            return
+    dense(layer.x, layer.w, layer.b, layer.inputs, batch.rows, layer.a, layer.own, activation)
+
+
+@jit
+def dense_weight_gradient(layer, batch, lists, panels):
+    """dw += x.T @ dz, db += Σ_i dz[i]."""
+    if lists is not None:
+        if layer.reads == EXAMPLES:
+            sparse_weight_gradient(lists, layer.dz, batch.rows, layer.dw, layer.db, panels)
+            return
+    weight_gradient(layer.x, layer.dz, layer.inputs, batch.rows, layer.dw, layer.db, panels)

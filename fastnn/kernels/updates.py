@@ -1,0 +1,102 @@
+"""From gradients to steps: whose panel is where in the flat buffers, clipping, and the sum of gradients of parts."""
+
+import math
+
+import numpy as np
+
+from fastnn.kernels.barrier import barrier, share
+from fastnn.kernels.jit import jit, kernel
+from fastnn.kernels.memory import weights_in, width_of
+from fastnn.kernels.optimizers import Step, average, limit_norms, update
+from fastnn.kernels.tiles import part
+
+
+@jit
+def gradient_scale(rule, rate, n):
+    """What the gradient of the summed loss is multiplied by: 1 / n makes it that of the mean.
+
+    Plain SGD adds it to the weights at once, so that its gradient carries the step, −rate, with it.
+    """
+    if rule is None:
+        return -rate / n
+    return 1 / n
+
+
+@jit
+def clips(rule):
+    """Whether the gradient is clipped by its norm, so that no parameter may change before all of it is known."""
+    if rule is None:
+        return False
+    return rule.norms.size > 0
+
+
+@jit
+def ranges(net, i, p):
+    """Where panel `p` of the weights of layer `i` begins in the flat buffers, its size, and the same of its bias."""
+    row, width = net.layers[i], width_of(net.parameters)
+    size = row.rows * width
+    if i < net.layers.size - 1:
+        return row.weights + p * size, size, row.bias + p * width, width
+    return row.weights + p * size, size, row.bias, row.bias_panels * width if p == 0 else 0
+
+
+@jit
+def update_panel(net, i, p, now, scratch):
+    """The optimizer's step on panel `p` of layer `i`; plain SGD has done it, where it added its gradient."""
+    _update_panel(net.rule, net, i, p, now, scratch)
+
+
+@jit
+def _update_panel(rule, net, i, p, now, scratch):
+    if rule is not None:
+        w_at, w_size, b_at, b_size = ranges(net, i, p)
+        update(rule, net.parameters, net.gradient, w_at, w_size, now, True)
+        update(rule, net.parameters, net.gradient, b_at, b_size, now, False)
+        if rule.max_norm > 0 and i < net.layers.size - 1:
+            limit_norms(weights_in(net.parameters, net.layers[i])[0][p], rule.max_norm, scratch[0, 0])
+        if rule.averaging > 0:
+            for at, size in ((w_at, w_size), (b_at, b_size)):
+                average(part(rule.average, at, size), part(net.parameters, at, size), rule.averaging, now.time)
+
+
+@jit
+def sum_of_squares(gradient, at, size):
+    """Σ g² of `size` numbers from `at`."""
+    g, total = part(gradient, at, size), 0.0
+    for i in range(size):
+        total += np.float64(g[i]) * np.float64(g[i])
+    return total
+
+
+@jit
+def clipping(norms, clip):
+    """min(1, clip / ‖g‖), ‖g‖² the sum of `norms` in their order."""
+    total = 0.0
+    for i in range(norms.size):
+        total += norms[i]
+    return clip / math.sqrt(total) if total > clip * clip else 1.0
+
+
+@jit
+def clip_and_update(net, now, scratch, team):
+    """The optimizer's step on all panels, with a gradient no longer than its limit; nothing where there is none."""
+    _clip_and_update(net.rule, net, now, scratch, team)
+
+
+@jit
+def _clip_and_update(rule, net, now, scratch, team):
+    if rule is not None:
+        slot = 0
+        for i in range(net.layers.size):
+            own = share(net.layers[i].panels, team)
+            for p in range(own[0], own[1]):
+                w_at, w_size, b_at, b_size = ranges(net, i, p)
+                squares = sum_of_squares(net.gradient, w_at, w_size)
+                rule.norms[slot + p] = squares + sum_of_squares(net.gradient, b_at, b_size)
+            slot += net.layers[i].panels
+        barrier(team)
+        clipped = Step(now.rate, now.time, clipping(rule.norms, rule.clip))
+        for i in range(net.layers.size):
+            own = share(net.layers[i].panels, team)
+            for p in range(own[0], own[1]):
+                update_panel(net, i, p, clipped, scratch)
