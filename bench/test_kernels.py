@@ -108,8 +108,8 @@ def test_softmax_cross_entropy(measure, engine: str, b: int, c: int) -> None:  #
 @pytest.mark.parametrize("work", ["forward", "gradient"])
 def test_sparse_first_layer(measure, work: str, density: float, engine: str) -> None:  # type: ignore[no-untyped-def]
     """64 x 784 x 128 with that share of its blocks of 4 features not empty: where sparse input pays."""
-    from fastnn.kernels.sparse import Lists
     from fastnn.kernels.layout import list_capacity
+    from fastnn.kernels.sparse import Lists
 
     b, k, h = 64, 784, 128
     held = np.random.default_rng(0).random((b, k // 4)) < density
@@ -150,8 +150,8 @@ def test_sparse_first_layer(measure, work: str, density: float, engine: str) -> 
 @pytest.mark.parametrize(("b", "k", "h"), [(64, 128, 128), (128, 512, 512)])
 def test_hidden_layer_of_sparse_activations(measure, b: int, k: int, h: int, zeros: float, engine: str) -> None:  # type: ignore[no-untyped-def]
     """Whether a hidden layer gains from the zeros that ReLU leaves, when they are inverted anew each step."""
-    from fastnn.kernels.sparse import Lists
     from fastnn.kernels.layout import list_capacity
+    from fastnn.kernels.sparse import Lists
 
     a = np.abs(random(b, k)) * (np.random.default_rng(0).random((b, k)) >= zeros)
     w, dz, bias = random(k, h) / 100, random(b, h) / 100, aligned_zeros((h // W, W), np.dtype("f4"))

@@ -15,10 +15,10 @@ from fastnn.datasets.base import Part, Split, chunks, dense_rows, is_mapped, val
 from fastnn.errors import UsageError
 from fastnn.inference import Scaling, scaled
 from fastnn.kernels.augment import Change, Piece, canvases_for, change_examples, change_of
-from fastnn.kernels.sparse import Blocks
 from fastnn.kernels.barrier import new_team
 from fastnn.kernels.inputs import choose_input
 from fastnn.kernels.memory import Data
+from fastnn.kernels.sparse import Blocks
 from fastnn.kernels.workers import Workers, compile_for
 from fastnn.settings import Settings
 

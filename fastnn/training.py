@@ -31,9 +31,9 @@ from fastnn.kernels.barrier import new_team
 from fastnn.kernels.layout import LINE, Layout, aligned_zeros
 from fastnn.kernels.losses import Loss
 from fastnn.kernels.memory import Net, Span
+from fastnn.kernels.optimizers import Rule
 from fastnn.kernels.random import shuffle
 from fastnn.kernels.step import train_steps
-from fastnn.kernels.optimizers import Rule
 from fastnn.kernels.workers import Workers, compile_for
 from fastnn.machine import available_threads
 from fastnn.model import Evaluation, Model, evaluate_logits, recipe_for

@@ -18,8 +18,8 @@ from fastnn.datasets import Dataset, Split, checked_split, load
 from fastnn.datasets.base import is_mapped
 from fastnn.errors import DataError, UsageError
 from fastnn.kernels import inputs
-from fastnn.kernels.sparse import Blocks
 from fastnn.kernels.inputs import block_density, choose_input, for_kernels
+from fastnn.kernels.sparse import Blocks
 from fastnn.training import Settings, Training
 
 sparse = pytest.importorskip("scipy.sparse", reason="SciPy is not installed")

@@ -22,22 +22,23 @@ from panels import (
 )
 
 from fastnn import reference
-from fastnn.kernels import blocks as blocks_module
+from fastnn.kernels import activations as activations_module
+from fastnn.kernels import batch as batch_module
 from fastnn.kernels import dense as dense_module
-from fastnn.kernels import gather as gather_module
-from fastnn.kernels import hidden as hidden_module
 from fastnn.kernels import losses as losses_module
 from fastnn.kernels import output as output_module
 from fastnn.kernels import random as kernel_random
+from fastnn.kernels import sparse as sparse_module
 from fastnn.kernels.host import SHAPE
 from fastnn.kernels.layout import Layout, aligned_zeros, from_panels, list_capacity
 from fastnn.kernels.memory import Data
 from fastnn.kernels.tiles import BLOCK
+from fastnn.network import Network
 from fastnn.settings import ACTIVATIONS, LOSSES
 
 SIZES = [(1, 1, 1), (2, 3, 5), (8, 32, 16), (7, 31, 33), (9, 33, 31), (17, 65, 64), (64, 97, 40), (300, 19, 70)]
-blocks, dense, gather = Callable(blocks_module), Callable(dense_module), Callable(gather_module)
-hidden, losses, output = Callable(hidden_module), Callable(losses_module), Callable(output_module)
+activations, batches, dense = Callable(activations_module), Callable(batch_module), Callable(dense_module)
+losses, output, sparse = Callable(losses_module), Callable(output_module), Callable(sparse_module)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -102,7 +103,8 @@ def test_input_gradient(b: int, k: int, h: int, dtype: str) -> None:
     dz, w, a = random((b, h), dtype), random((k, h), dtype), random((b, k), dtype, 1)
     dx = panels(np.full((b, k), 9, dtype))
     scratch = square(dtype, dense.PANEL_BLOCK)
-    dense.input_gradient(panels(dz), weight_panels(w), panels(a), h, rows_of(b), scratch, dx, (0, len(dx)))
+    below = activations.Below(None, panels(a))
+    dense.input_gradient(panels(dz), weight_panels(w), h, rows_of(b), scratch, dx, (0, len(dx)), below)
     close(from_panels(dx, b, k), reference.input_gradient(dz, w, a > 0), dtype)
 
 
@@ -187,8 +189,8 @@ def test_losses_show_what_is_not_finite(name: str, bad: float) -> None:
 def test_activations(b: int, h: int, dropout: float, name: str, dtype: str) -> None:
     z = 3 * random((b, h), dtype)
     a, d = panels(z), panels(np.full((b, h), 9, dtype))
-    kind = hidden.Hidden(np.array([0, ACTIVATIONS.index(name)]), np.array([0.0, dropout]), 5)
-    hidden.activate(kind, 1, 3, 100, rows_of(b), a, d, (0, len(a)))
+    kind = activations.Activation(np.array([0, ACTIVATIONS.index(name)]), np.array([0.0, dropout]), 5)
+    activations.activate(kind, 1, 3, 100, rows_of(b), a, d, (0, len(a)))
     mask = reference.dropout_mask(dropout, 5, 1, 3, np.arange(100, 100 + b), h)
     assert dropout == 0 or abs((mask == 0).mean() - dropout) < 5 * (dropout * (1 - dropout) / mask.size) ** 0.5
     twin = reference.Kind(["relu", name], [mask, mask])
@@ -199,8 +201,8 @@ def test_activations(b: int, h: int, dropout: float, name: str, dtype: str) -> N
 def test_activations_keep_what_is_not_finite() -> None:
     for name in ACTIVATIONS:
         a = panels(np.full((3, 5), np.nan, "float32"))
-        kind = hidden.Hidden(np.array([ACTIVATIONS.index(name)]), np.zeros(1), 0)
-        hidden.activate(kind, 0, 0, 0, rows_of(3), a, panels(np.zeros((3, 5), "float32")), (0, len(a)))
+        kind = activations.Activation(np.array([ACTIVATIONS.index(name)]), np.zeros(1), 0)
+        activations.activate(kind, 0, 0, 0, rows_of(3), a, panels(np.zeros((3, 5), "float32")), (0, len(a)))
         assert np.isnan(from_panels(a, 3, 5)).all(), name
 
 
@@ -209,8 +211,8 @@ def test_masks_differ_by_everything_that_names_them_and_look_random() -> None:
 
     def mask(seed: int = 1, layer: int = 0, epoch: int = 0, start: int = 0) -> np.ndarray:
         a = panels(np.ones((4_000, 200), "float32"))
-        kind = hidden.Hidden(np.array([5] * (layer + 1)), np.full(layer + 1, 0.5), seed)
-        hidden.activate(kind, layer, epoch, start, 4_000, a, a.copy(), (0, len(a)))
+        kind = activations.Activation(np.array([5] * (layer + 1)), np.full(layer + 1, 0.5), seed)
+        activations.activate(kind, layer, epoch, start, 4_000, a, a.copy(), (0, len(a)))
         return from_panels(a, 4_000, 200) / 2
 
     here = mask()
@@ -229,7 +231,7 @@ def test_output_gradients(b: int, k: int, c: int, dtype: str) -> None:
     a, w, dz = random((b, k), dtype), random((k, c), dtype), random((b, c), dtype, 1)
     dx = panels(np.full((b, k), 9, dtype))
     dz_p, w_p, a_p = logit_panels(dz), output_panels(w), panels(a)
-    output.output_input_gradient(dz_p, w_p, a_p, c, rows_of(b), dx, (0, len(dx)))
+    output.output_input_gradient(dz_p, w_p, c, rows_of(b), dx, (0, len(dx)), activations.Below(None, a_p))
     close(from_panels(dx, b, k), reference.input_gradient(dz, w, a > 0), dtype)
     output.output_weight_gradient(a_p, dz_p, b, w_p, (0, len(w_p)))
     bias = bias_panels(np.zeros(up(c, SHAPE.rows), dtype))
@@ -246,7 +248,7 @@ def test_gather(features: int, kind: str, dtype: str) -> None:
     data = np.random.default_rng(0).integers(0, 256, (20, features)).astype(kind)
     order = np.random.default_rng(1).permutation(20)
     x = panels(np.full((8, features), 9, dtype))
-    gather.gather(Data(data, np.zeros(20, np.int32), order, 0.5), 3, 5, 8, x)
+    batches.gather(Data(data, np.zeros(20, np.int32), order, 0.5), 3, 5, 8, x)
     close(from_panels(x, 5, features), reference.gather(data, order[3:8], 0.5), dtype)
     assert (x[:, 5:8] == 0).all()
 
@@ -274,18 +276,18 @@ def sparse_case(b: int, k: int, kind: str, dtype: str, zeros: float = 0.7):
     data = generator.integers(1, 256, (b + 9, k)).astype(kind)
     data *= (generator.random((b + 9, k)) >= zeros).astype(kind)
     starts = np.zeros(len(data) + 1, np.int64)
-    blocks.count_blocks(data, starts)
+    sparse.count_blocks(data, starts)
     np.cumsum(starts, out=starts)
     index, values = np.zeros(starts[-1], np.uint16), np.zeros((starts[-1], BLOCK), kind)
-    blocks.cut_blocks(data, starts, index, values)
+    sparse.cut_blocks(data, starts, index, values)
     count, entries = -(-k // BLOCK), -(-k // BLOCK) * list_capacity(b)
-    lists = blocks.Lists(
+    lists = sparse.Lists(
         np.zeros(count, np.uint64), np.zeros(entries, np.uint16), aligned_zeros((entries, BLOCK), np.dtype(dtype))
     )
     order = generator.permutation(b + 9)
-    cut = Data(blocks.Blocks(starts, index, values), np.zeros(1, np.int32), order, 0.25)
-    blocks.invert(cut, 9, b, lists)  # another batch: nothing of it may be left
-    blocks.invert(cut, 2, b, lists)
+    cut = Data(sparse.Blocks(starts, index, values), np.zeros(1, np.int32), order, 0.25)
+    sparse.invert(cut, 9, b, lists)  # another batch: nothing of it may be left
+    sparse.invert(cut, 2, b, lists)
     return reference.gather(data, order[2 : 2 + b], 0.25).astype(dtype), lists
 
 
@@ -297,10 +299,10 @@ def test_sparse_input(b: int, k: int, h: int, kind: str, dtype: str, zeros: floa
     x, lists = sparse_case(b, k, kind, dtype, zeros)
     w, bias, dz = random((k, h), dtype), random((h,), dtype), random((b, h), dtype, 1)
     a, w_p, b_p = panels(np.full((b, h), 9, dtype)), weight_panels(w), bias_panels(bias)
-    blocks.sparse_dense(lists, w_p, b_p, rows_of(b), a, (0, len(a)), None)
+    sparse.sparse_dense(lists, w_p, b_p, rows_of(b), a, (0, len(a)), None)
     wanted = reference.relu(reference.dense(x.astype("float64"), w, bias))
     close(from_panels(a, b, h), wanted, dtype)
-    blocks.sparse_weight_gradient(lists, panels(dz), rows_of(b), w_p, b_p, (0, len(w_p)))
+    sparse.sparse_weight_gradient(lists, panels(dz), rows_of(b), w_p, b_p, (0, len(w_p)))
     dw, db = reference.weight_gradient(x.astype("float64"), dz)
     close(from_panels(w_p, k, h), w + dw, dtype)
     close(b_p.reshape(-1)[:h], bias + db, dtype)
@@ -312,7 +314,7 @@ def test_pack_and_unpack_are_inverse_and_pad_with_zeros(sizes: tuple[int, ...], 
     plain = []
     for k, h in zip(sizes[:-1], sizes[1:], strict=True):
         plain += [random((k, h), dtype), random((h,), dtype)]
-    layout = Layout(sizes, np.dtype(dtype))
+    layout = Layout(Network.mlp(sizes[0], sizes[1:-1], sizes[-1]).layers, np.dtype(dtype))
     buffer = layout.pack(plain)
     assert buffer.ctypes.data % 64 == 0
     assert (buffer != 0).sum() == sum(p.size for p in plain)

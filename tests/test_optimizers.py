@@ -15,9 +15,10 @@ from panels import callable_once
 
 from fastnn import reference, schedules
 from fastnn.inference import LINKS
-from fastnn.kernels import hidden as hidden_module
+from fastnn.kernels import activations as activations_module
 from fastnn.kernels import losses as losses_module
-from fastnn.kernels import update as update_module
+from fastnn.kernels import optimizers as optimizers_module
+from fastnn.kernels import updates as updates_module
 from fastnn.kernels.layout import aligned_zeros
 from fastnn.kernels.optimizers import Rule, Step
 from fastnn.network import Network
@@ -30,7 +31,7 @@ from optimizers import CASES, START, STEPS, gradient
 
 GOLDEN = json.loads((ROOT / "tests" / "golden" / "optimizers.json").read_text())
 update, limit_norms, clipping = map(
-    callable_once, (update_module.update, update_module.limit_norms, update_module.clipping)
+    callable_once, (optimizers_module.update, optimizers_module.limit_norms, updates_module.clipping)
 )
 
 
@@ -181,10 +182,10 @@ def test_registries_name_the_same_things_in_the_same_order() -> None:
     assert tuple(schedules.SCHEDULES) == SCHEDULES
     assert tuple(reference.OPTIMIZERS) == KERNELS
     assert {row.kernel for row in OPTIMIZERS.values()} <= set(KERNELS)
-    for module, names in ((hidden_module, ACTIVATIONS), (losses_module, LOSSES), (update_module, KERNELS)):
+    for module, names in ((activations_module, ACTIVATIONS), (losses_module, LOSSES), (optimizers_module, KERNELS)):
         assert [getattr(module, name.upper().replace("-", "_")) for name in names] == list(range(len(names)))
     for kernel in KERNELS:
-        assert inspect.isfunction(getattr(update_module, kernel).py_func)
+        assert inspect.isfunction(getattr(optimizers_module, kernel).py_func)
     assert {item.name for item in fields(reference.Rule)} >= {"l1", "l2", "decay", "averaging"}
 
 

@@ -20,18 +20,19 @@ from conftest import ROOT
 from panels import DTYPES, Callable, random
 
 from fastnn import gradcheck, kernels, reference
+from fastnn.kernels import activations as activations_module
 from fastnn.kernels import augment as augment_module
 from fastnn.kernels import functions as functions_module
-from fastnn.kernels import hidden as hidden_module
 from fastnn.kernels import losses as losses_module
+from fastnn.kernels import optimizers as optimizers_module
 from fastnn.kernels import random as random_module
-from fastnn.kernels import update as update_module
+from fastnn.kernels import updates as updates_module
 from fastnn.kernels.jit import kernel
 from fastnn.kernels.layout import from_panels, to_panels
 from fastnn.settings import ACTIVATIONS, LOSSES
 
-augment, hidden, losses = Callable(augment_module), Callable(hidden_module), Callable(losses_module)
-numbers, update = Callable(random_module), Callable(update_module)
+activations, augment, losses = Callable(activations_module), Callable(augment_module), Callable(losses_module)
+numbers, optimizers, updates = Callable(random_module), Callable(optimizers_module), Callable(updates_module)
 
 FUNCTIONS = ("exp", "log", "magnitude", "logistic", "tanh", "normal_density", "normal_distribution")
 
@@ -154,7 +155,7 @@ def test_twins_of_random_numbers_look_random() -> None:
 @pytest.mark.parametrize("name", [name.replace("-", "_") for name in ACTIVATIONS[:-1]])
 def test_pairs_of_activations(name: str, dtype: str) -> None:
     z = np.concatenate([np.linspace(-9, 9, 37), [0.0]]).astype(dtype)
-    pair = getattr(hidden, f"{name}_pair")
+    pair = getattr(activations, f"{name}_pair")
     found = np.array([pair(v) for v in z])
     dashed = name.replace("_", "-")
     wanted = np.stack([table[dashed](z.astype("float64")) for table in (reference.ACTIVATIONS, reference.SLOPES)], 1)
@@ -183,12 +184,12 @@ def test_steps_of_optimizers(size: int, dtype: str) -> None:
     """Two steps of each kernel by itself, from a memory that is not empty, with decay."""
     for name in ("sgd", "momentum", "nesterov", "adam", "rmsprop"):
         p, m, v = random((size,), dtype, 1), random((size,), dtype, 2), random((size,), dtype, 3) ** 2
-        rule = update_module.Rule(0, m, v, p, np.zeros(0), 0.8, 0.95, 1e-3, 0, 0, 0, 0, 0, 0)
+        rule = optimizers_module.Rule(0, m, v, p, np.zeros(0), 0.8, 0.95, 1e-3, 0, 0, 0, 0, 0, 0)
         wide = [a.astype("float64") for a in (p, m, v)]
         twin = reference.Rule(name, 0.8, 0.95, 1e-3, first=wide[1], second=wide[2])
         plain = wide[0]
         for time in (3, 4):
-            g, keep, step = random((size,), dtype, time), 0.99, update_module.Step(0.1, time, 1.0)
+            g, keep, step = random((size,), dtype, time), 0.99, optimizers_module.Step(0.1, time, 1.0)
             plain = keep * plain - getattr(reference, name)(twin, plain, g.astype("float64"), 0.1, time)
             arguments = {
                 "sgd": (0.1, keep),
@@ -197,7 +198,7 @@ def test_steps_of_optimizers(size: int, dtype: str) -> None:
                 "adam": (m, v, step, keep, rule),
                 "rmsprop": (v, 0.1, keep, rule),
             }[name]
-            getattr(update, name)(p, g, *arguments)
+            getattr(optimizers, name)(p, g, *arguments)
             assert (g == 0).all()
         np.testing.assert_allclose(p, plain, **tolerance(dtype), err_msg=name)
         np.testing.assert_allclose(m, twin.first, **tolerance(dtype), err_msg=name)
@@ -210,24 +211,24 @@ def test_parts_of_optimizers(size: int, dtype: str) -> None:
     p, g, e = random((size,), dtype, 1), random((size,), dtype, 2), random((size,), dtype, 3)
     p[size // 2] = 0  # whose sign is 0
     wide = [a.astype("float64") for a in (p, g, e)]
-    assert update.sum_of_squares(g, 0, size) == pytest.approx(reference.sum_of_squares(g))
-    assert update.sum_of_squares(g, size // 2, size - size // 2) == pytest.approx(
+    assert updates.sum_of_squares(g, 0, size) == pytest.approx(reference.sum_of_squares(g))
+    assert updates.sum_of_squares(g, size // 2, size - size // 2) == pytest.approx(
         reference.sum_of_squares(g[size // 2 :])
     )
-    update.regularise(p, g, 0.3, 0.2, 0.1)
+    optimizers.regularise(p, g, 0.3, 0.2, 0.1)
     np.testing.assert_allclose(g, reference.regularise(*wide[:2], 0.3, 0.2, 0.1), **tolerance(dtype))
     for time in (1, 5, 10_000):
-        update.average(e, p, 0.9, time)
+        optimizers.average(e, p, 0.9, time)
         wide[2] = reference.average(wide[2], wide[0], 0.9, time)
         np.testing.assert_allclose(e, wide[2], **tolerance(dtype))
     for n in (0, 1, 2, 7, 1_000):
-        assert update.whole_power(0.99, n) == pytest.approx(reference.whole_power(0.99, n), rel=1e-13)
+        assert optimizers.whole_power(0.99, n) == pytest.approx(reference.whole_power(0.99, n), rel=1e-13)
     parts = [reference.sum_of_squares(a) for a in (p, g)]
     for clip in (0.1, 1e6):
-        assert update.clipping(np.array(parts), clip) == pytest.approx(reference.clipping([p, g], clip))
+        assert updates.clipping(np.array(parts), clip) == pytest.approx(reference.clipping([p, g], clip))
     w, scratch = random((size, 5), dtype), np.zeros(5, dtype)
     wanted = reference.limit_norms(w.astype("float64"), 0.9)
-    update.limit_norms(w, 0.9, scratch)
+    optimizers.limit_norms(w, 0.9, scratch)
     np.testing.assert_allclose(w, wanted, **tolerance(dtype))
 
 
@@ -397,9 +398,17 @@ EXCUSED = {
     "transpose": "moves numbers; its test compares with .T",
     "gather_labels": "moves numbers; a wrong label is another loss in test_training's runs",
     "change_picture": "test_augment compares it with its twin through feeding.changed",
-    "train_steps": "test_training and gradcheck compare whole runs with its twin",
     "change_examples": "deals rows to threads; test_augment compares what it makes with change_picture",
-    "predict_logits": "the forward half of train_steps; test_inference compares it with plain NumPy",
+    "batch_at": "places in buffers",
+    "load": "calls the others of its module",
+    "load_weights": "shares of examples; test_training's weighted runs are those of the twin",
+    "finish": "ReLU or nothing; test_dense compares what comes out",
+    "times_slope": "a product with f′(z); test_input_gradient compares what comes out",
+    "gradient_scale": "a number; test_training's runs of both rules are those of the twin",
+    "clips": "a question",
+    "ranges": "places in buffers",
+    "update_panel": "calls update, limit_norms and average; test_optimizers compares whole runs",
+    "clip_and_update": "the same with clipping",
 }
 # other tests that check a twin by something that is no kernel
 WITHOUT_KERNELS = (
@@ -409,9 +418,11 @@ WITHOUT_KERNELS = (
 )
 NO_TWINS_IN = {
     "measure": "repeats kernels, for timings",
+    "layers": "which kernels a kind of layer calls",
+    "step": "test_training, gradcheck and test_inference compare whole runs, gradients and predictions",
     "memory": "views of buffers",
     "strokes": "invents a data set; test_datasets looks at its pictures",
-    "workers": "barriers",
+    "barrier": "waits",
 }
 
 

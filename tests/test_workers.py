@@ -14,38 +14,42 @@ import numpy as np
 import pytest
 
 from fastnn.errors import RunError
+from fastnn.kernels.barrier import PAUSES, STOP, Team, barrier, share, stopped
 from fastnn.kernels.jit import kernel, standalone
-from fastnn.kernels.workers import PAUSES, STOP, Workers, share, sync_area, wait
+from fastnn.kernels.workers import Workers
 
 
 @kernel
-def meet(steps, seen, late, sync, thread, threads):
+def meet(steps, seen, late, team):
     """Each thread writes its step, waits, and checks what the others wrote: a barrier that leaks is seen."""
     for step in range(steps):
-        seen[step % 2, thread] = step
-        if not wait(sync, threads):
+        seen[step % 2, team.thread] = step
+        barrier(team)
+        if stopped(team):
             return step
-        for other in range(threads):
+        for other in range(team.threads):
             if seen[step % 2, other] != step:
                 late[0] += 1
     return steps
 
 
 @kernel
-def leave(sync, thread, threads):
+def leave(team):
     """Thread 1 stops the others and leaves; they return 7 instead of waiting for ever."""
-    if thread == 1:
-        sync[STOP] = 1
+    if team.thread == 1:
+        team.sync[STOP] = 1
         return 0
-    return 1 if wait(sync, threads) else 7
+    barrier(team)
+    return 7 if stopped(team) else 1
 
 
 @kernel
-def fail(values, sync, thread, threads):
+def fail(values, team):
     """Thread 1 raises; the others wait for it."""
-    if thread == 1:
+    if team.thread == 1:
         raise ValueError("broken worker")
-    return 1 if wait(sync, threads) else 7
+    barrier(team)
+    return 7 if stopped(team) else 1
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3, 5, 8])
@@ -54,33 +58,33 @@ def test_no_thread_passes_a_barrier_before_all_have_come(threads: int) -> None:
     seen, late = np.full((2, threads), -1), np.zeros(1, np.int64)
     with Workers(threads) as workers:
         for _ in range(3):
-            assert workers.run(meet, 2_000, seen, late, sync=sync_area()) == 2_000
+            assert workers.run(meet, 2_000, seen, late) == 2_000
     assert late[0] == 0
 
 
 def test_stop_frees_those_who_wait() -> None:
     with Workers(3) as workers:
-        assert workers.run(leave, sync=sync_area()) == 7
+        assert workers.run(leave) == 7
 
 
 def test_an_exception_in_a_worker_reaches_the_caller_and_frees_the_others() -> None:
     with Workers(3) as workers:
         for _ in range(2):
             with pytest.raises(ValueError, match="broken worker"):
-                workers.run(fail, np.zeros(1), sync=sync_area())
-        assert workers.run(leave, sync=sync_area()) == 7
+                workers.run(fail, np.zeros(1))
+        assert workers.run(leave) == 7
 
 
 def slowly(broken: int, ended: list[int]) -> Any:
     """In place of a kernel: thread `broken` raises at once, the others take their time."""
 
-    def work(sync: np.ndarray, thread: int, threads: int) -> int:
-        if thread == broken:
+    def work(team: Team) -> int:
+        if team.thread == broken:
             raise ValueError("broken worker")
-        if thread:
-            time.sleep(0.1 * thread)
-        ended.append(thread)
-        return thread
+        if team.thread:
+            time.sleep(0.1 * team.thread)
+        ended.append(team.thread)
+        return team.thread
 
     return work
 
@@ -91,7 +95,7 @@ def test_no_worker_runs_on_after_another_failed(broken: int) -> None:
     ended: list[int] = []
     with Workers(4) as workers:
         with pytest.raises(ValueError, match="broken worker"):
-            workers.run(slowly(broken, ended), sync=sync_area())
+            workers.run(slowly(broken, ended))
         assert sorted(ended) == [thread for thread in range(4) if thread != broken]
 
 
@@ -102,14 +106,14 @@ def test_an_interrupt_waits_until_no_worker_runs(sender: int) -> None:
     """Whether it comes while the first thread works, or while it waits for the others."""
     ended: list[int] = []
 
-    def work(sync: np.ndarray, thread: int, threads: int) -> int:
-        if thread == sender:
+    def work(team: Team) -> int:
+        if team.thread == sender:
             os.kill(os.getpid(), signal.SIGINT)
-        return int(slowly(-1, ended)(sync, thread, threads))
+        return int(slowly(-1, ended)(team))
 
     with Workers(3) as workers, pytest.raises(KeyboardInterrupt):
         try:
-            workers.run(work, sync=sync_area())
+            workers.run(work)
         finally:
             assert sorted(ended) == [0, 1, 2]
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
@@ -118,7 +122,7 @@ def test_an_interrupt_waits_until_no_worker_runs(sender: int) -> None:
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are not forked here")
 def test_a_forked_child_is_told_that_it_has_no_workers() -> None:
     with Workers(2) as workers:
-        assert workers.run(slowly(-1, []), sync=sync_area()) == 0
+        assert workers.run(slowly(-1, [])) == 0
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # of forks beside threads, from Python 3.12 on
             child = os.fork()
@@ -126,13 +130,13 @@ def test_a_forked_child_is_told_that_it_has_no_workers() -> None:
             code = 1
             try:
                 signal.alarm(20)  # or a child that waits for ever would outlive the tests
-                workers.run(slowly(-1, []), sync=sync_area())
+                workers.run(slowly(-1, []))
             except RunError as error:
                 code = 7 if "forked" in str(error) else 2
             finally:
                 os._exit(code)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
-        assert workers.run(slowly(-1, []), sync=sync_area()) == 0
+        assert workers.run(slowly(-1, [])) == 0
 
 
 def test_no_work_is_left_to_begin_later_when_threads_cannot_be_started(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -147,7 +151,7 @@ def test_no_work_is_left_to_begin_later_when_threads_cannot_be_started(monkeypat
     monkeypatch.setattr(threading.Thread, "start", start)
     with Workers(3) as workers:
         with pytest.raises(RunError, match=r"3 threads can't be started .* Take fewer"):
-            workers.run(slowly(-1, ended), sync=sync_area())
+            workers.run(slowly(-1, ended))
         assert ended == [1]
 
 
@@ -175,10 +179,10 @@ CALLABLE_SHARE = standalone(share)
 @pytest.mark.parametrize("threads", range(1, 9))
 @pytest.mark.parametrize("panels", range(12))
 def test_every_panel_has_one_owner(panels: int, threads: int) -> None:
-    owned = [p for t in range(threads) for p in range(*CALLABLE_SHARE(panels, t, threads))]
+    owned = [p for t in range(threads) for p in range(*CALLABLE_SHARE(panels, Team(new_team().sync, t, threads)))]
     assert owned == list(range(panels))
 
 
 def test_a_function_for_kernels_only_says_so() -> None:
     with pytest.raises(TypeError, match=r"share is compiled for kernels only; call .*standalone\(share\)"):
-        share(4, 0, 2)
+        share(4, new_team())

@@ -127,9 +127,9 @@ def draw(count: int, seed: int = 0, first: int = 0, threads: int | None = None) 
     """
     from fastnn.errors import UsageError
     from fastnn.kernels.augment import Piece, canvases_for, change_examples, change_of
+    from fastnn.kernels.barrier import new_team
     from fastnn.kernels.memory import Data
     from fastnn.kernels.strokes import SIDE, draw_digits
-    from fastnn.kernels.barrier import new_team
     from fastnn.kernels.workers import Workers, compile_for
     from fastnn.machine import available_threads
 

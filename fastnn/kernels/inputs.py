@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from fastnn.errors import UsageError
-from fastnn.kernels.sparse import Blocks, count_blocks, cut_blocks
 from fastnn.kernels.layout import list_capacity
+from fastnn.kernels.sparse import Blocks, count_blocks, cut_blocks
 from fastnn.kernels.tiles import BLOCK
 
 MODES = ("auto", "dense", "sparse")

@@ -35,18 +35,16 @@ def pass_gradient(layer, batch, below, dx, own):
 @jit
 def dense_product(layer, batch, lists, activation):
     """z = x @ w + b, and its ReLU where that is all."""
-    if lists is not None:
-        if layer.reads == EXAMPLES:
-            sparse_dense(lists, layer.w, layer.b, batch.rows, layer.a, layer.own, activation)
-            return
-    dense(layer.x, layer.w, layer.b, layer.inputs, batch.rows, layer.a, layer.own, activation)
+    if lists is not None and layer.reads == EXAMPLES:
+        sparse_dense(lists, layer.w, layer.b, batch.rows, layer.a, layer.own, activation)
+    else:
+        dense(layer.x, layer.w, layer.b, layer.inputs, batch.rows, layer.a, layer.own, activation)
 
 
 @jit
 def dense_weight_gradient(layer, batch, lists, panels):
     """dw += x.T @ dz, db += Σ_i dz[i]."""
-    if lists is not None:
-        if layer.reads == EXAMPLES:
-            sparse_weight_gradient(lists, layer.dz, batch.rows, layer.dw, layer.db, panels)
-            return
-    weight_gradient(layer.x, layer.dz, layer.inputs, batch.rows, layer.dw, layer.db, panels)
+    if lists is not None and layer.reads == EXAMPLES:
+        sparse_weight_gradient(lists, layer.dz, batch.rows, layer.dw, layer.db, panels)
+    else:
+        weight_gradient(layer.x, layer.dz, layer.inputs, batch.rows, layer.dw, layer.db, panels)

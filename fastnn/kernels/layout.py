@@ -1,4 +1,4 @@
-"""Where everything lies: plain matrices ↔ the padded panels of one aligned buffer; the network and the work of a run."""
+"""Where everything lies: plain matrices ↔ the padded panels of one aligned buffer; a run's network and memory."""
 
 from __future__ import annotations
 
@@ -135,10 +135,11 @@ class Layout:
 
     def _views(self, buffer: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
         """The panels (panels, rows, W) and the bias (padded) of every layer."""
-        return [
-            (buffer[row["weights"] : row["bias"]].reshape(row["panels"], row["rows"], self.width), buffer[row["bias"] :][: row["bias_panels"] * self.width])
-            for row in self.table
-        ]
+        views = []
+        for row in self.table:
+            w = buffer[row["weights"] : row["bias"]].reshape(row["panels"], row["rows"], self.width)
+            views.append((w, buffer[row["bias"] :][: row["bias_panels"] * self.width]))
+        return views
 
     def _is_output(self, i: int) -> bool:
         return i == len(self.layers) - 1
@@ -193,7 +194,8 @@ class Layout:
         )
         labels, weights = (aligned_zeros((threads, rows), np.dtype(kind)) for kind in (np.int32, self.dtype))
         weights[:] = 1
-        return Work(aligned_zeros(at, self.dtype), spaces, private, parts, rows, labels, weights, lists if blocks else None)
+        buffer, given = aligned_zeros(at, self.dtype), lists if blocks else None
+        return Work(buffer, spaces, private, parts, rows, labels, weights, given)
 
 
 def list_capacity(batch: int) -> int:

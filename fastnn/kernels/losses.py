@@ -164,7 +164,7 @@ def elementwise_loss(loss, z, batch, outputs, scale, dz):
 
 @jit
 def loss_gradient(data, net, batch, scale):
-    """batch.dz = scale · gradient of the summed loss by the logits batch.z; the sum, and how many examples are right."""
+    """batch.dz = scale · gradient of the summed loss by the logits batch.z; the sum, and how many are right."""
     return _loss_gradient(data.targets, data.order, net, batch, scale)
 
 

@@ -1,10 +1,11 @@
 """Kernels that only measure: the peak of a core, and one product many times in a row."""
 
-from fastnn.kernels.sparse import sparse_dense, sparse_weight_gradient
+from fastnn.kernels.activations import Below
 from fastnn.kernels.barrier import barrier
 from fastnn.kernels.dense import ROWS, dense, input_gradient, weight_gradient
 from fastnn.kernels.jit import jit, kernel
 from fastnn.kernels.losses import softmax_cross_entropy
+from fastnn.kernels.sparse import sparse_dense, sparse_weight_gradient
 from fastnn.kernels.tiles import BLOCK, load, rank1, store
 
 _UNROLLED = 8  # as written below
@@ -23,24 +24,25 @@ def peak(x, w, rounds):
 
 
 @kernel
-def forward_product(x, w, b, k_size, rows, a, repeats):
+def forward_product(x, w, b, inputs, rows, a, repeats):
     """`dense` over all panels, `repeats` times."""
     for _ in range(repeats):
-        dense(x, w, b, k_size, rows, a, (0, a.shape[0]), None)
+        dense(x, w, b, inputs, rows, a, (0, a.shape[0]), None)
 
 
 @kernel
-def gradient_product(x, dz, k_size, rows, w, b, repeats):
+def gradient_product(x, dz, inputs, rows, w, b, repeats):
     """`weight_gradient` over all panels, `repeats` times."""
     for _ in range(repeats):
-        weight_gradient(x, dz, k_size, rows, w, b, (0, dz.shape[0]))
+        weight_gradient(x, dz, inputs, rows, w, b, (0, dz.shape[0]))
 
 
 @kernel
 def input_product(dz, w, a, scratch, dx, repeats):
     """`input_gradient` over all panels, `repeats` times."""
     for _ in range(repeats):
-        input_gradient(dz, w, a, dz.shape[0] * dz.shape[2], dz.shape[1], scratch, dx, (0, dx.shape[0]))
+        units, rows = dz.shape[0] * dz.shape[2], dz.shape[1]
+        input_gradient(dz, w, units, rows, scratch, dx, (0, dx.shape[0]), Below(None, a))
 
 
 @kernel

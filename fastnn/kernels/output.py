@@ -5,8 +5,8 @@ activations it owns into a part of the logits, and only these small parts cross 
 as panels of samples, (B/W, C, W), so that softmax is plain loops over samples side by side.
 """
 
-from fastnn.kernels.dense import ROWS, transpose
 from fastnn.kernels.activations import times_slope
+from fastnn.kernels.dense import ROWS, transpose
 from fastnn.kernels.jit import jit
 from fastnn.kernels.tiles import (
     add,

@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fastnn.kernels.dense import ROWS, bias_gradient
 from fastnn.kernels.activations import finish
+from fastnn.kernels.dense import ROWS, bias_gradient
 from fastnn.kernels.jit import jit, kernel
 from fastnn.kernels.tiles import (
     BLOCK,

@@ -29,9 +29,9 @@ from fastnn.kernels.updates import clip_and_update, clips, gradient_scale, updat
 def train_steps(net, data, work, span, totals, team):
     """Steps `first` to `last` of an epoch: w −= rate · gradient of the mean loss of each batch, or what the rule says.
 
-    Adds the loss and the number of right answers to `totals` (2,). Returns the step it came to: `last`, or the one whose
-    loss was not finite. Every product is computed by the owner of its panel, every sum in a fixed order, so no bit
-    depends on the number of threads.
+    Adds the loss and the number of right answers to `totals` (2,). Returns the step it came to: `last`, or the one
+    whose loss was not finite. Every product is computed by the owner of its panel, every sum in a fixed order, so no
+    bit depends on the number of threads.
     """
     for step in range(span.first, span.last):
         batch = batch_at(net, data, work, span, step, team)

@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from fastnn.kernels.barrier import barrier, share
-from fastnn.kernels.jit import jit, kernel
+from fastnn.kernels.jit import jit
 from fastnn.kernels.memory import weights_in, width_of
 from fastnn.kernels.optimizers import Step, average, limit_norms, update
 from fastnn.kernels.tiles import part

@@ -44,8 +44,8 @@ class Workers:
     def run(self, kernel: Callable[..., int], *args: Any) -> int:
         """Call ``kernel(*args, team)`` on every thread, each with its own `Team`; the result of thread 0.
 
-        Compile it with `compile_for` beforehand. One call at a time. An exception in one thread frees the others and is raised here, once
-        all have ended: nothing works on the arrays after. Ctrl-C waits for that too.
+        Compile it with `compile_for` beforehand. One call at a time. An exception in one thread frees the others and is
+        raised here, once all have ended: nothing works on the arrays after. Ctrl-C waits for that too.
 
         Raises
         ------
