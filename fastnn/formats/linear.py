@@ -10,6 +10,7 @@ from fastnn.errors import ModelFileError, printable
 from fastnn.formats.base import Raw
 
 _NAME = re.compile(r"(?:(.+)\.)?(weight|bias)")
+_OURS = re.compile(r"layers\.(\d{1,4})\.(?:weight|bias)")
 
 
 def is_linear_naming(names: Iterable[str]) -> bool:
@@ -26,11 +27,13 @@ def is_linear(shapes: Mapping[str, Sequence[int]]) -> bool:
     """
     if not is_linear_naming(shapes):
         return False
-    count = len(shapes) // 2
-    ours = {f"layers.{i}.{kind}" for i in range(count) for kind in ("weight", "bias")}
-    return set(shapes) != ours or any(
-        list(shapes[f"layers.{i}.weight"])[1:] != list(shapes[f"layers.{i}.bias"]) for i in range(count)
-    )
+    numbered = [_OURS.fullmatch(name) for name in shapes]
+    numbers = {int(match[1]) for match in numbered if match}
+    if not all(numbered) or numbers != set(range(len(numbers))):
+        return True
+    pairs = [(shapes.get(f"layers.{i}.weight", ()), shapes.get(f"layers.{i}.bias", ())) for i in numbers]
+    theirs, ours = (all(list(w[part]) == list(b) for w, b in pairs) for part in (slice(0, 1), slice(1, 2)))
+    return theirs and not ours
 
 
 def in_our_names(raw: Raw, order: Sequence[str], shown: str) -> Raw:
