@@ -186,10 +186,10 @@ class Model:
         x, inputs = checked_features(x, source), self.network.sizes[0]
         if x.shape[1] != inputs:
             raise DataError(f"{source} of {x.shape[1]} features; this model takes {inputs}")
-        check_range(x, self.scale, self._trained_range, source)
+        check_range(x, self.scale, self.trained_range, source)
         return x
 
-    def _trained_range(self) -> tuple[float, float]:
+    def trained_range(self) -> tuple[float, float]:
         """Of its features, where that is the same for all; where nothing is known, as those of pictures mostly go."""
         known = self.metadata.get("preprocessing", {})
         if "range" in known:
@@ -362,7 +362,7 @@ class Model:
         if split.x.shape[1] != features:
             raise DataError(f"examples of {split.x.shape[1]} features; this model takes {features}")
         if (split.y.ndim == 1) != (self.loss == "softmax"):
-            raise DataError(f"this model was trained by --loss {self.loss}, which the labels of the data do not fit")
+            raise DataError(f'this model was trained by loss="{self.loss}", which the labels of the data do not fit')
         if split.y.ndim == 2 and split.y.shape[1] != classes:
             raise DataError(f"{split.y.shape[1]} targets an example; this model predicts {classes}")
         if split.y.ndim == 1 and int(split.y.max()) >= classes:

@@ -204,7 +204,7 @@ def test_no_activation_is_guessed(tmp_path: Path) -> None:
     ]
     (tmp_path / "json").write_text(json.dumps({"layers": rows}))
     for path in sorted(tmp_path.iterdir()):
-        with pytest.raises(ModelFileError, match="--activation relu") as raised:
+        with pytest.raises(ModelFileError, match='activation="relu"') as raised:
             load(path)
         assert "convert" in str(raised.value)
         for activation in ACTIVATIONS:

@@ -103,8 +103,19 @@ def _shown(default: Any) -> str | bool:
     return False if default is None or isinstance(default, bool) else str(default)
 
 
-def settings_from(values: dict[str, Any], start: Settings) -> tuple[Settings, Path | None]:
-    """Settings with those changed that were given as options; and the file of validation examples, if one was named."""
+def settings_from(
+    values: dict[str, Any], start: Settings, layers: dict[str, Any] | None = None
+) -> tuple[Settings, Path | None]:
+    """Settings with those changed that were given as options; and the file of validation examples, if one was named.
+
+    Parameters
+    ----------
+    values : dict
+        As given on the command line, None where not.
+    start : Settings
+    layers : dict, optional
+        Settings of a model that is begun from, beneath the options.
+    """
     given = {name: value for name, value in values.items() if value is not None}
     file = None
     if "validation" in given:
@@ -115,7 +126,7 @@ def settings_from(values: dict[str, Any], start: Settings) -> tuple[Settings, Pa
     for item in fields(Settings):
         if item.name in given and isinstance(item.default, tuple):
             given[item.name] = _listed(item, given[item.name])
-    return changed(start, given), file
+    return changed(start, {**(layers or {}), **given}), file
 
 
 def _listed(item: Field[Any], text: str) -> tuple[Any, ...]:

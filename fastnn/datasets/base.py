@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from fastnn.errors import DataError, printable
+from fastnn.errors import DataError, DataTypeError, printable
 
 _CHUNK_BYTES = 2**22  # of data that may be larger than memory, looked at or converted at once
 _EXACT = 2**24  # float32 holds every whole number up to here
@@ -124,7 +124,7 @@ class Dataset:
         for part, title in _PARTS.items():
             split = getattr(self, part)
             if not isinstance(split, Split) and (split is not None or part == "train"):
-                raise DataError(f"{self.name}: {title} of type {type(split).__name__}; expected a Split")
+                raise DataTypeError(f"{self.name}: {title} of type {type(split).__name__}; expected a Split")
         names = self.classes
         if not isinstance(names, tuple | list) or not all(isinstance(name, str) for name in names):
             raise DataError(f"{self.name}: classes {printable(names, 60)}; expected a tuple of their names")
