@@ -23,7 +23,7 @@ class FastnnError(Exception):
     >>> import fastnn
     >>> try:
     ...     fastnn.Settings(optimizer="adamm")
-    ... except fastnn.FastnnError as error:
+    ... except fastnn.FastnnError as error:  # or ValueError
     ...     print(error)
     optimizer='adamm': expected one of sgd, momentum, nesterov, adam, adamw, rmsprop. Did you mean adam?
     """

@@ -6,7 +6,7 @@ A model brings its scaling, the scale of its features and its classes along, so 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -19,7 +19,7 @@ from fastnn.inference import Scaling
 from fastnn.model import Model
 from fastnn.network import Network
 from fastnn.preparation import scaling_of
-from fastnn.settings import Settings, changed
+from fastnn.settings import Settings, changed, plain
 from fastnn.weights import tensors_sha256
 
 Initial = Model | Sequence[Any] | None
@@ -32,23 +32,27 @@ def layers_of(network: Network) -> dict[str, Any]:
     return {"hidden": tuple(network.sizes[1:-1]), "activation": activation}
 
 
-def unsaid_layers(initial: Initial, settings: Settings, said: Collection[str] = ()) -> dict[str, Any]:
-    """What the model says of ``hidden`` and ``activation``, where these are the defaults and not among `said`."""
-    if not isinstance(initial, Model):
-        return {}
-    own = layers_of(initial.network)
-    return {name: own[name] for name in own if name not in said and getattr(settings, name) == getattr(Settings, name)}
-
-
-def settings_like(initial: Initial, settings: Settings, said: Collection[str] = ()) -> Settings:
-    """Settings with the layers of the model that is begun from, where they do not say others.
+def unsaid_layers(initial: Initial, settings: Settings, said: Mapping[str, Any]) -> dict[str, Any]:
+    """The model's ``hidden`` and ``activation``, where nothing is said of them; nothing where other layers are said.
 
     Parameters
     ----------
     initial : Model or sequence of array_like, optional
     settings : Settings
-    said : collection of str
-        Names of settings that count even where they are the defaults.
+        What they say counts where it is not the default.
+    said : mapping of str
+        Settings that count whatever they are.
+    """
+    if not isinstance(initial, Model):
+        return {}
+    own, asked = layers_of(initial.network), {**vars(settings), **said}
+    unsaid = [name for name in own if name not in said and asked[name] == getattr(Settings, name)]
+    other = "hidden" not in unsaid and plain(asked["hidden"], Settings.hidden) != own["hidden"]
+    return {} if other else {name: own[name] for name in unsaid}
+
+
+def settings_like(initial: Initial, settings: Settings, said: Mapping[str, Any]) -> Settings:
+    """Settings with the layers of the model that is begun from; see `unsaid_layers`.
 
     Raises
     ------

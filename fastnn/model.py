@@ -105,6 +105,15 @@ class Model:
         classes (their names), label_type, preprocessing, training, history, data, calibration; stored in the file.
     scaling : (ndarray, ndarray), optional
         Mean and deviation of each feature, float64 (D,), which it subtracts and divides by first.
+
+    Examples
+    --------
+    >>> import fastnn
+    >>> model = fastnn.train(([[0.0], [0.2], [0.8], [1.0]], ["low", "low", "high", "high"]), 8, epochs=50)
+    >>> model.predict([[0.1], [0.9]]).tolist()
+    ['low', 'high']
+    >>> model.classes, model.predict_proba([[0.1]]).shape
+    (('high', 'low'), (1, 2))
     """
 
     network: Network
@@ -433,6 +442,13 @@ def load(path: str | Path | None = None, activation: str | Sequence[str] = (), o
         When it is missing or not a whole, sound model file, or does not say what it computes.
     UsageError
         For an activation that there is not.
+
+    Examples
+    --------
+    >>> import fastnn
+    >>> model = fastnn.load()  # reads digits: 28x28 pixels, 0 is paper, 255 ink
+    >>> model.network.sizes[0], model.classes
+    (784, ('0', '1', '2', '3', '4', '5', '6', '7', '8', '9'))
     """
     unsaid = Unsaid((activation,) if isinstance(activation, str) else tuple(activation), tuple(order))
     stored = weights.load(weights.shipped() if path is None else path, unsaid)

@@ -229,7 +229,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         for item in fields(self):
-            object.__setattr__(self, item.name, _plain(getattr(self, item.name), item.default))
+            object.__setattr__(self, item.name, plain(getattr(self, item.name), item.default))
             self._check(item)
         if len(self.activation) not in (1, len(self.hidden)):
             raise UsageError(
@@ -357,11 +357,11 @@ def _shown(value: Any) -> str:
     return printable(repr(value), 60)
 
 
-def _plain(value: Any, default: Any) -> Any:
-    """A value as Python's own number or tuple, whatever it was given as."""
+def plain(value: Any, default: Any) -> Any:
+    """A value as Python's own number, or a tuple where the default is one, whatever it was given as."""
     if isinstance(default, tuple):
         several = hasattr(value, "__iter__") and not isinstance(value, str)
-        return tuple(_plain(one, None) for one in value) if several else (_plain(value, None),)
+        return tuple(plain(one, None) for one in value) if several else (plain(value, None),)
     return value.item() if hasattr(value, "item") and not getattr(value, "ndim", 0) else value
 
 
@@ -373,7 +373,7 @@ def changed(start: Settings, changes: Mapping[str, Any]) -> Settings:
     UsageError
         When a value is out of its range, or given and not used.
     """
-    changes = {name: _plain(value, _default(name)) for name, value in changes.items()}
+    changes = {name: plain(value, _default(name)) for name, value in changes.items()}
     new = {**vars(start), **changes}
     try:
         idle = [name for name, (used, _) in NEEDS.items() if name not in changes and not used(new)]

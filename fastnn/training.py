@@ -70,6 +70,14 @@ class Epoch:
         Of its first step.
     validation_loss, validation_accuracy : float, optional
         After it, where there are validation examples.
+
+    Examples
+    --------
+    >>> import fastnn
+    >>> epochs = []
+    >>> model = fastnn.train(([[0.0], [0.2], [0.8], [1.0]], [0, 0, 1, 1]), 4, epochs.append, epochs=2)
+    >>> [epoch.epoch for epoch in epochs], epochs[1].loss < epochs[0].loss
+    ([1, 2], True)
     """
 
     epoch: int
@@ -186,12 +194,14 @@ class Training:
     --------
     >>> import fastnn
     >>> x, y = [[0, 0], [0, 1], [1, 0], [1, 1]], ["no", "yes", "yes", "no"]
-    >>> run = fastnn.Training((x, y), fastnn.Settings(hidden=(16,), epochs=200, batch_size=4, seed=1))
+    >>> run = fastnn.Training((x, y), fastnn.Settings(hidden=16, epochs=300, batch_size=4, seed=1))
     >>> for epoch in run:
-    ...     if epoch.loss < 0.05:
+    ...     if epoch.loss < 0.2:
     ...         break
     >>> run.model().predict(x).tolist()
     ['no', 'yes', 'yes', 'no']
+    >>> len(run.history) == epoch.epoch < 300
+    True
     """
 
     dataset: Dataset
@@ -207,7 +217,7 @@ class Training:
             raise ArgumentTypeError(f"settings of type {type(self.settings).__name__}; expected Settings(epochs=3, …)")
         if self.dtype not in ("float32", "float64"):
             raise UsageError(f"dtype={printable(self.dtype, 40)!r}: expected float32 or float64")
-        self.settings = settings = settings_like(initial, self.settings).resolved()
+        self.settings = settings = settings_like(initial, self.settings, {}).resolved()
         self.dataset = dataset_like(initial, dataset_of(self.dataset, settings.loss))
         self.train_split, self.validation = splits_of(self.dataset, settings)
         self.scaling = scaling_like(initial, self.dataset, self.train_split, settings)

@@ -354,24 +354,24 @@ def test_lists_and_runs_of_arrays_work() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "option"),
+    ("changes", "name"),
     [
-        ({"momentum": 0.5}, "--momentum"),
-        ({"beta2": 0.9, "optimizer": "momentum"}, "--beta2"),
-        ({"epsilon": 1e-3}, "--epsilon"),
-        ({"gamma": 0.3}, "--gamma"),
-        ({"step_epochs": 3, "schedule": "exponential"}, "--step-epochs"),
-        ({"learning_rate_decay": 0.5}, "--lr-decay"),
-        ({"huber_delta": 2.0, "loss": "squared"}, "--huber-delta"),
-        ({"label_smoothing": 0.1, "loss": "squared"}, "--label-smoothing"),
-        ({"elastic_sigma": 3.0}, "--elastic-sigma"),
-        ({"plateau_factor": 0.5}, "--plateau-factor"),
-        ({"dropout": 0.5, "hidden": ()}, "--dropout"),
-        ({"max_norm": 2.0, "hidden": ()}, "--max-norm"),
+        ({"momentum": 0.5}, "momentum"),
+        ({"beta2": 0.9, "optimizer": "momentum"}, "beta2"),
+        ({"epsilon": 1e-3}, "epsilon"),
+        ({"gamma": 0.3}, "gamma"),
+        ({"step_epochs": 3, "schedule": "exponential"}, "step_epochs"),
+        ({"learning_rate_decay": 0.5}, "learning_rate_decay"),
+        ({"huber_delta": 2.0, "loss": "squared"}, "huber_delta"),
+        ({"label_smoothing": 0.1, "loss": "squared"}, "label_smoothing"),
+        ({"elastic_sigma": 3.0}, "elastic_sigma"),
+        ({"plateau_factor": 0.5}, "plateau_factor"),
+        ({"dropout": 0.5, "hidden": ()}, "dropout"),
+        ({"max_norm": 2.0, "hidden": ()}, "max_norm"),
     ],
 )
-def test_a_setting_that_would_not_be_used_is_refused(changes: dict[str, object], option: str) -> None:
-    with pytest.raises(UsageError, match=f"{option} .*: it is used with .* only"):
+def test_a_setting_that_would_not_be_used_is_refused(changes: dict[str, object], name: str) -> None:
+    with pytest.raises(UsageError, match=f"^{name}=.*: it is used with .* only$"):
         Settings(**changes)  # type: ignore[arg-type]
 
 

@@ -112,7 +112,6 @@ def train(
     A setting given here wins over the same in --config, and that over --preset. --from sets the layers.
     """
     from fastnn import configuration, datasets
-    from fastnn.initial import layers_of, settings_like
     from fastnn.model import load
     from fastnn.settings import Settings
 
@@ -121,9 +120,7 @@ def train(
         own = configuration.read(config, begun.settings)
         begun = configuration.Configuration(own.settings, own.data or begun.data)
     model = None if initial is None else load(initial)
-    layers = layers_of(model.network) if model else {}
-    settings, validation = settings_from(options, begun.settings, layers)
-    settings = settings_like(model, settings, layers)
+    settings, validation = settings_from(options, begun.settings, model)
     check_out(out)
     if not (checkpoint_every >= 0):
         raise UsageError(f"--checkpoint-every {checkpoint_every}: expected seconds, at least 0")

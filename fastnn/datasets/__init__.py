@@ -91,7 +91,7 @@ def load(
     validation: str | Path | None = None,
     tell: Tell | None = None,
 ) -> Dataset:
-    """Load a data set, recognised by looking at it.
+    r"""Load a data set, recognised by looking at it.
 
     Parameters
     ----------
@@ -124,6 +124,16 @@ def load(
         When files are damaged or do not belong together.
     RunError
         When a named set is not on this machine and can't be downloaded.
+
+    Examples
+    --------
+    >>> import fastnn, pathlib, tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     table = pathlib.Path(folder, "flowers.csv")
+    ...     _ = table.write_text("length,kind\n1.5,small\n1.7,small\n5.1,large\n5.3,large\n")
+    ...     data = fastnn.load_data(table)
+    >>> data.classes, data.train.x.shape
+    (('large', 'small'), (4, 1))
     """
     table, beside = _table_of(data)
     second = {"test": _as_table(test), "validation": _as_table(validation)} if table else {}

@@ -43,6 +43,16 @@ class Split:
     ------
     DataError
         When lengths differ, or a number is none, missing, infinite or out of its range: in which row.
+
+    Examples
+    --------
+    >>> import fastnn
+    >>> split = fastnn.Split(x=[[0.0, 0.5], [1.0, 0.25]], y=[0, 1])
+    >>> len(split), split.x.dtype.name, split.y.dtype.name
+    (2, 'float64', 'int32')
+    >>> fastnn.Split(x=[[0.0], [float("nan")]], y=[0, 1])
+    Traceback (most recent call last):
+    fastnn.errors.DataError: examples: row 2 holds a value that is missing or infinite
     """
 
     x: Any
@@ -96,6 +106,15 @@ class Dataset:
     ------
     DataError
         When its parts do not belong together, or a label is not below the number of classes.
+
+    Examples
+    --------
+    >>> import fastnn
+    >>> train = fastnn.Split([[0.0], [0.2], [0.8], [1.0]], [0, 0, 1, 1])
+    >>> test = fastnn.Split([[0.1], [0.9]], [0, 1])
+    >>> data = fastnn.Dataset("steps", train, test, classes=("low", "high"))
+    >>> fastnn.train(data, hidden=8, epochs=50).evaluate(data).accuracy
+    1.0
     """
 
     name: str

@@ -135,7 +135,7 @@ def draw(count: int, seed: int = 0, first: int = 0, threads: int | None = None) 
     >>> import fastnn
     >>> x, y = fastnn.draw_strokes(3, seed=1)
     >>> x.shape, x.dtype.name, y.tolist()
-    ((3, 784), 'uint8', [])
+    ((3, 784), 'uint8', [4, 6, 6])
     """
     from fastnn.errors import UsageError
     from fastnn.kernels.augment import Piece, canvases_for, change_examples, change_of
