@@ -23,7 +23,7 @@ from fastnn.datasets.cifar import load_cifar
 from fastnn.errors import ArgumentTypeError, DataError, DataTypeError, FastnnError, QualityError, UsageError
 from fastnn.settings import Range, Settings, from_mapping
 
-OUTSIDE = ("cli", "web", "kernels")  # the command; its server, whose messages are checked in test_web.py; see below
+OUTSIDE = ("cli", "kernels")
 OPTION = re.compile(r"(?<![\w-])--[a-z]")
 
 
