@@ -320,15 +320,18 @@ def reordered(labels: np.ndarray, x: np.ndarray) -> package.Split:
     return package.Split(x, np.array([CLASSES.index(name) for name in labels]))
 
 
-def test_dark_pixels_stay_pixels() -> None:
-    """New rows that alone would be taken for numbers from 0 to 1 are multiplied as the model's were."""
+def test_pixels_stay_pixels() -> None:
+    """New rows that alone would be taken for a table, since not all are whole, are multiplied as the model's were."""
     random = np.random.default_rng(0)
     x, y = random.integers(0, 256, (60, 64)), np.arange(60) % 2
     model = package.train((x, y), 8, epochs=2)
     assert model.scale == 1 / 255
-    x[:30] = 0
-    run = Training((x, y), initial=model)
-    assert run.dataset.scale == model.scale
+    means = x / 2 + 0.25
+    alone = Training((means, y), Settings(8))
+    assert (alone.dataset.scale, alone.scaling is None) == (1, False)
+    run = Training((means, y), Settings(epochs=1, learning_rate=1e-12), initial=model)
+    assert (run.dataset.scale, run.scaling) == (model.scale, None)
+    assert next(iter(run)).loss == pytest.approx(model.evaluate((means, y)).loss, rel=1e-4)
     with pytest.raises(DataError, match=r"those trained on are pixels from 0 to 255\. Multiply by 255"):
         Training((x / 255, y), initial=model)
     within = package.train((x / 255, y), 8, epochs=2)
