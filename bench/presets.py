@@ -23,7 +23,6 @@ def one(data: Dataset, settings: Settings) -> dict[str, float]:
     assert data.test
     run = Training(data, settings)
     seconds = sum(epoch.seconds for epoch in run)
-    run.finish()
     model = run.model()
     run.close()
     found, p = model.evaluate(data.test), model.predict_proba(data.test.x, engine="kernels")

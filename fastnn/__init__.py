@@ -6,13 +6,24 @@ Names are loaded when they are first used, so that ``import fastnn`` and a predi
 from importlib import import_module
 
 TYPE_CHECKING = False  # typing takes 8 ms to import, in which the command could not answer Ctrl-C yet
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # for editors and type checkers: where each name of the table below comes from
     from typing import Any
+
+    from fastnn.datasets import Dataset, Split
+    from fastnn.datasets import draw as draw_strokes
+    from fastnn.datasets import load as load_data
+    from fastnn.errors import FastnnError
+    from fastnn.fitting import train
+    from fastnn.gradcheck import check as check_gradients
+    from fastnn.model import Model, load
+    from fastnn.network import Network
+    from fastnn.settings import Settings
+    from fastnn.training import Epoch, Training
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "train": "fastnn.training",
+    "train": "fastnn.fitting",
     "Training": "fastnn.training",
     "Settings": "fastnn.settings",
     "Epoch": "fastnn.training",
@@ -27,7 +38,22 @@ _HOMES = {
     "check_gradients": "fastnn.gradcheck",
 }
 _ALIASES = {"load_data": "load", "draw_strokes": "draw", "check_gradients": "check"}
-__all__ = [*_HOMES, "__version__"]
+__all__ = [
+    "Dataset",
+    "Epoch",
+    "FastnnError",
+    "Model",
+    "Network",
+    "Settings",
+    "Split",
+    "Training",
+    "__version__",
+    "check_gradients",
+    "draw_strokes",
+    "load",
+    "load_data",
+    "train",
+]
 
 
 def __dir__() -> list[str]:

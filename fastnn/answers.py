@@ -111,7 +111,7 @@ def chosen_part(dataset: Dataset, part: str | None = None) -> tuple[str, Split]:
     if part == "train" or (part is None and dataset.test is None):
         return "train", dataset.train
     if dataset.test is None:
-        raise UsageError(f"{dataset.name}: no test examples; take --split train, or keep some for testing by --test")
+        raise UsageError(f'{dataset.name}: no test examples; take part="train", or keep some for testing by test=')
     return "test", dataset.test
 
 
@@ -126,7 +126,7 @@ def answers(model: Model, dataset: Dataset, part: str | None = None) -> Answers:
         When features or classes do not fit the model, or it predicts no classes.
     """
     if model.loss != "softmax":
-        raise DataError(f"this model was trained by --loss {model.loss}; these plots are of classes")
+        raise DataError(f'this model was trained by loss="{model.loss}"; these plots are of classes')
     part, split = chosen_part(dataset, part)
     if split.x.shape[1] != model.network.sizes[0]:
         raise DataError(f"examples of {split.x.shape[1]} features; this model takes {model.network.sizes[0]}")

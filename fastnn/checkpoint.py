@@ -54,6 +54,8 @@ class Snapshot:
         See `fastnn.training.State`.
     tensors : dict of str to ndarray
         ``parameters.layers.0.weight`` … for every buffer of the state.
+    began_from : str, optional
+        Hash of the weights that the run was given to begin from; None where they were random.
     """
 
     settings: dict[str, Any]
@@ -68,6 +70,7 @@ class Snapshot:
     watch: dict[str, Any]
     history: list[dict[str, Any]]
     tensors: dict[str, np.ndarray]
+    began_from: str | None = None
 
 
 def take(run: Training) -> Snapshot:
@@ -96,6 +99,7 @@ def take(run: Training) -> Snapshot:
         watch,
         [asdict(epoch) for epoch in state.history],
         tensors,
+        run.began_from,
     )
 
 
@@ -128,9 +132,15 @@ def restore(run: Training, snapshot: Snapshot, warn: Callable[[str], None]) -> N
         different.append(f"dtype was {snapshot.dtype} and is {run.dtype}")
     if snapshot.data != run.fingerprint:
         different.append("the examples are others")
+    if snapshot.began_from != run.began_from:
+        different.append(
+            "the weights it begins from, initial=, are others"
+            if snapshot.began_from and run.began_from
+            else f"it {'began' if snapshot.began_from else 'did not begin'} from given weights, initial="
+        )
     if different:
         raise UsageError(
-            f"--resume: not the run that was stopped: {'; '.join(different)}. Take the same, or begin anew"
+            f"checkpoint: not the run that was stopped: {'; '.join(different)}. Take the same, or begin anew"
         )
     if snapshot.fastnn_version != __version__:
         warn(f"the checkpoint is of fastnn {printable(snapshot.fastnn_version, 20)}, this is {__version__}")
@@ -343,7 +353,7 @@ def only_here(folder: Path) -> Iterator[None]:
     except OSError as error:
         if lock:
             lock.close()
-        raise RunError(f"--checkpoint {printable(folder)}: {error.strerror or error}") from error
+        raise RunError(f"{printable(folder)}: {error.strerror or error}") from error
     try:
         _lock(lock, folder)
         yield
@@ -361,9 +371,7 @@ def _lock(file: IO[bytes], folder: Path) -> None:
         else:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
-        raise UsageError(
-            f"--checkpoint {printable(folder)}: another run is writing there; name another folder"
-        ) from error
+        raise UsageError(f"{printable(folder)}: another run is writing there; name another folder") from error
 
 
 def _lock_on_windows(file: IO[bytes]) -> None:

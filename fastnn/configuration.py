@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from fastnn.errors import UsageError, printable
 from fastnn.settings import Settings, from_mapping
 
 _MOST_BYTES = 2**16
+_ARGUMENT = re.compile(rf"(?<!\S)({'|'.join(item.name for item in fields(Settings))})=((?:True|False)\b|)")
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ def preset(name: str, start: Settings | None = None) -> Configuration:
     folder = resources.files("fastnn") / "presets"
     names = sorted(file.name.removesuffix(".toml") for file in folder.iterdir() if file.name.endswith(".toml"))
     if name not in names:
-        raise UsageError(f"--preset {printable(name, 60)!r}: expected one of {', '.join(names)}")
+        raise UsageError(f"preset={printable(name, 60)!r}: expected one of {', '.join(names)}")
     return _parsed((folder / f"{name}.toml").read_text("utf-8"), f"preset {name}", start)
 
 
@@ -62,7 +64,7 @@ def read(path: Path, start: Settings | None = None) -> Configuration:
     UsageError
         When it can't be read, is not TOML, or has a key or value that can't be, naming the nearest key.
     """
-    shown = f"--config {printable(path)}"
+    shown = printable(path)
     try:
         with path.open("rb") as file:
             content = file.read(_MOST_BYTES + 1)
@@ -84,4 +86,12 @@ def _parsed(text: str, source: str, start: Settings | None) -> Configuration:
     for key, value in (("data", data), ("about", about)):
         if value is not None and not isinstance(value, str):
             raise UsageError(f"{source}: {key} {printable(value, 60)}: expected text")
-    return Configuration(from_mapping(values, source, start), data, about)
+    try:
+        return Configuration(from_mapping(values, source, start), data, about)
+    except UsageError as error:
+        raise type(error)(in_keys(str(error))) from None
+
+
+def in_keys(message: str) -> str:
+    """A message about arguments as one about keys: ``patience=3`` becomes ``patience = 3``."""
+    return _ARGUMENT.sub(lambda found: f"{found[1]} = {found[2].lower()}", message)

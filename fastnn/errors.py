@@ -1,4 +1,8 @@
-"""The one family of errors. Each message names the file or option, what is wrong, and what to do."""
+"""The one family of errors. Each message names the file or argument, what is wrong, and what to do.
+
+Messages write arguments as ``name=value``, texts to be taken in double quotes: ``learning_rate=0.01``,
+``optimizer="adam"``. `fastnn.cli.wording` makes options of them for the command line.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +14,19 @@ def printable(text: object, limit: int = 200) -> str:
 
 
 class FastnnError(Exception):
-    """Base of all errors that fastnn raises on purpose; `exit_code` is what the command returns."""
+    """Base of all errors that fastnn raises on purpose; `exit_code` is what the command returns.
+
+    Bad values and bad inputs are also `ValueError`, arguments of a wrong type also `TypeError`.
+
+    Examples
+    --------
+    >>> import fastnn
+    >>> try:
+    ...     fastnn.Settings(optimizer="adamm")
+    ... except fastnn.FastnnError as error:  # or ValueError
+    ...     print(error)
+    optimizer='adamm': expected one of sgd, momentum, nesterov, adam, adamw, rmsprop. Did you mean adam?
+    """
 
     exit_code = 1
 
@@ -34,17 +50,25 @@ class DivergedError(RunError):
         self.epoch, self.step = epoch, step
         super().__init__(
             f"training diverged at epoch {epoch}, step {step}: the loss is not finite "
-            f"(learning rate {learning_rate:g}). Try --lr {learning_rate / 10:g}"
+            f"(learning rate {learning_rate:g}). Try learning_rate={learning_rate / 10:g}"
         )
 
 
-class UsageError(FastnnError):
-    """An option or argument is out of its range, or an extra is missing."""
+class UsageError(FastnnError, ValueError):
+    """An argument is out of its range, or does not fit the others."""
 
     exit_code = 2
 
 
-class InputError(FastnnError):
+class ArgumentTypeError(UsageError, TypeError):
+    """An argument is of another type than it should be, or there is none of that name."""
+
+
+class MissingExtraError(UsageError):
+    """What is needed for this is not installed; the message says how to install it."""
+
+
+class InputError(FastnnError, ValueError):
     """An input was refused: data, image or model file."""
 
     exit_code = 3
@@ -52,6 +76,10 @@ class InputError(FastnnError):
 
 class DataError(InputError):
     """A data set was refused."""
+
+
+class DataTypeError(DataError, TypeError):
+    """A data set was refused: it, or a part of it, is of a type that can't be one."""
 
 
 class ImageError(InputError):

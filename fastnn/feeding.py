@@ -64,7 +64,7 @@ class Feed:
     ) -> None:
         changes = settings.changes_input
         if changes and settings.input == "sparse":
-            raise UsageError("--input sparse: examples that are changed every epoch are read dense; take --input auto")
+            raise UsageError('input="sparse": examples that are changed every epoch are read dense; take input="auto"')
         self._batch, self._workers, self._features = batch, workers, split.x.shape[1]
         self._weights = example_weights(split, settings)
         self._targets = split.y if split.y.ndim == 2 else None

@@ -225,6 +225,13 @@ def check(seed: int = 0, cases: Sequence[Case] = CASES) -> Iterator[Check]:
     Check
         Finite differences against the reference in float64 (within 1e-7, 1e-6 across kinks), and kernels against
         the reference in float64 (1e-10) and float32 (1e-4).
+
+    Examples
+    --------
+    >>> import fastnn
+    >>> first = next(fastnn.check_gradients())
+    >>> first.network, first.tensor, first.passed
+    ('7-3, batch 5', 'layers.0.weight', True)
     """
     for case in cases:
         asked = question(case, seed)

@@ -69,9 +69,9 @@ def logits(
         float64.
     """
     if engine not in ENGINES:
-        raise UsageError(f"engine {engine!r}: expected one of {', '.join(ENGINES)}")
+        raise UsageError(f"engine={engine!r}: expected one of {', '.join(ENGINES)}")
     if threads is not None and threads not in THREADS:
-        raise UsageError(f"threads {threads}: expected {THREADS}")
+        raise UsageError(f"threads={threads!r}: expected {THREADS}")
     if x.ndim != 2 or x.shape[1] != network.sizes[0]:
         raise DataError(
             f"examples of {x.shape[-1] if x.ndim > 1 else x.size} features; this model takes {network.sizes[0]}"

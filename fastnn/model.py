@@ -105,6 +105,15 @@ class Model:
         classes (their names), label_type, preprocessing, training, history, data, calibration; stored in the file.
     scaling : (ndarray, ndarray), optional
         Mean and deviation of each feature, float64 (D,), which it subtracts and divides by first.
+
+    Examples
+    --------
+    >>> import fastnn
+    >>> model = fastnn.train(([[0.0], [0.2], [0.8], [1.0]], ["low", "low", "high", "high"]), 8, epochs=50)
+    >>> model.predict([[0.1], [0.9]]).tolist()
+    ['low', 'high']
+    >>> model.classes, model.predict_proba([[0.1]]).shape
+    (('high', 'low'), (1, 2))
     """
 
     network: Network
@@ -186,10 +195,10 @@ class Model:
         x, inputs = checked_features(x, source), self.network.sizes[0]
         if x.shape[1] != inputs:
             raise DataError(f"{source} of {x.shape[1]} features; this model takes {inputs}")
-        check_range(x, self.scale, self._trained_range, source)
+        check_range(x, self.scale, self.trained_range, source)
         return x
 
-    def _trained_range(self) -> tuple[float, float]:
+    def trained_range(self) -> tuple[float, float]:
         """Of its features, where that is the same for all; where nothing is known, as those of pictures mostly go."""
         known = self.metadata.get("preprocessing", {})
         if "range" in known:
@@ -362,7 +371,7 @@ class Model:
         if split.x.shape[1] != features:
             raise DataError(f"examples of {split.x.shape[1]} features; this model takes {features}")
         if (split.y.ndim == 1) != (self.loss == "softmax"):
-            raise DataError(f"this model was trained by --loss {self.loss}, which the labels of the data do not fit")
+            raise DataError(f'this model was trained by loss="{self.loss}", which the labels of the data do not fit')
         if split.y.ndim == 2 and split.y.shape[1] != classes:
             raise DataError(f"{split.y.shape[1]} targets an example; this model predicts {classes}")
         if split.y.ndim == 1 and int(split.y.max()) >= classes:
@@ -433,6 +442,13 @@ def load(path: str | Path | None = None, activation: str | Sequence[str] = (), o
         When it is missing or not a whole, sound model file, or does not say what it computes.
     UsageError
         For an activation that there is not.
+
+    Examples
+    --------
+    >>> import fastnn
+    >>> model = fastnn.load()  # reads digits: 28x28 pixels, 0 is paper, 255 ink
+    >>> model.network.sizes[0], model.classes
+    (784, ('0', '1', '2', '3', '4', '5', '6', '7', '8', '9'))
     """
     unsaid = Unsaid((activation,) if isinstance(activation, str) else tuple(activation), tuple(order))
     stored = weights.load(weights.shipped() if path is None else path, unsaid)

@@ -48,6 +48,13 @@ class Network:
     ------
     UsageError
         When sizes are out of range or do not chain.
+
+    Examples
+    --------
+    >>> import fastnn
+    >>> network = fastnn.Network.mlp(784, (128, 64), 10, "gelu")
+    >>> network.sizes, network.parameter_count
+    ((784, 128, 64, 10), 109386)
     """
 
     layers: tuple[Dense, ...]

@@ -14,7 +14,7 @@ import numpy as np
 
 from fastnn.calibration import reliability
 from fastnn.distribution import to_install
-from fastnn.errors import UsageError
+from fastnn.errors import MissingExtraError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -41,9 +41,7 @@ def _figure(width: float, height: float) -> Figure:
         from matplotlib import rc_context
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise UsageError(
-            f"plots need matplotlib: {to_install('plot')}. Or take --text for a plot in the terminal"
-        ) from error
+        raise MissingExtraError(f"plots need matplotlib: {to_install('plot')}") from error
     with rc_context(_STYLE):
         return Figure((width, height), layout="constrained")
 

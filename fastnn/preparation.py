@@ -13,7 +13,7 @@ import numpy as np
 from fastnn.datasets import Dataset, Split, from_arrays, load, load_split
 from fastnn.datasets.arrays import labelled, parts_of
 from fastnn.datasets.base import checked_features, checked_targets, chunks, is_sparse, stratified
-from fastnn.errors import DataError, UsageError
+from fastnn.errors import DataError, DataTypeError, UsageError
 from fastnn.inference import Scaling
 from fastnn.settings import Settings
 
@@ -61,7 +61,7 @@ def dataset_of(data: Any, loss: str = "softmax", validation: Any = None) -> Data
 def check_kind(data: Any) -> None:
     """Refuse what can't be data."""
     if not isinstance(data, str | Path | Dataset | tuple | list):
-        raise DataError(
+        raise DataTypeError(
             f"data of type {type(data).__name__}: expected a name or place, a Dataset, or arrays as one pair: "
             f"train((x, y))"
         )
@@ -78,26 +78,24 @@ def splits_of(dataset: Dataset, settings: Settings) -> tuple[Split, Split | None
     by_targets = dataset.train.y.ndim == 2
     if by_targets == (settings.loss == "softmax"):
         wanted = "labels, one an example" if by_targets else "targets, (N, outputs)"
-        raise DataError(f"{dataset.name}: --loss {settings.loss} needs {wanted}")
+        raise DataError(f'{dataset.name}: loss="{settings.loss}" needs {wanted}')
     if settings.loss == "poisson" and (dataset.train.y < 0).any():
-        raise DataError(f"{dataset.name}: --loss poisson needs targets of at least 0")
+        raise DataError(f'{dataset.name}: loss="poisson" needs targets of at least 0')
     if settings.loss == "logistic" and ((dataset.train.y < 0) | (dataset.train.y > 1)).any():
-        raise DataError(f"{dataset.name}: --loss logistic needs targets from 0 to 1")
+        raise DataError(f'{dataset.name}: loss="logistic" needs targets from 0 to 1')
     if by_targets and settings.class_weight != "none":
-        raise UsageError(f"--class-weight {settings.class_weight}: needs classes, --loss softmax")
+        raise UsageError(f'class_weight="{settings.class_weight}" needs classes: loss="softmax"')
     if settings.augments and dataset.image_shape is None:
         raise UsageError(f"{dataset.name}: its features are not known to be pixels, so they can't be shifted or turned")
     train, validation = dataset.train, dataset.validation
     if validation is None and settings.validation:
         train, validation = stratified(dataset.train, settings.validation, settings.seed)
-    watching = {
-        "--patience": settings.patience,
-        "--plateau": settings.plateau,
-        "--min-delta": settings.min_delta,
-    }
-    for option, given in watching.items():
-        if given and validation is None:
-            raise UsageError(f"{option} needs validation examples: take --validation 0.1, or a file of them")
+    for name in ("patience", "plateau", "min_delta"):
+        if getattr(settings, name) and validation is None:
+            raise UsageError(
+                f"{name}={getattr(settings, name)} needs validation examples: take validation=0.1, or name a "
+                f"file of them"
+            )
     return train, validation
 
 
@@ -109,7 +107,7 @@ def scaling_of(dataset: Dataset, train: Split, settings: Settings) -> Scaling | 
     if settings.features == "raw" or (settings.features == "auto" and not dataset.table):
         return None
     if is_sparse(train.x):
-        raise UsageError("--features standard would make sparse examples dense; take --features raw")
+        raise UsageError('features="standard" would make sparse examples dense; take features="raw"')
     total, squares = np.zeros(train.x.shape[1]), np.zeros(train.x.shape[1])
     weights = np.ones(len(train)) if train.weights is None else train.weights
     for first, last in chunks(train.x):

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import Field, dataclass, field, fields, replace
-from typing import Any
+from typing import Any, TypedDict
 
-from fastnn.errors import UsageError, printable
+from fastnn.errors import ArgumentTypeError, UsageError, printable
 from fastnn.network import ACTIVATIONS, INITIALISATIONS, MAX_UNITS
 from fastnn.optimizers import OPTIMIZERS
 
@@ -35,10 +35,13 @@ class Range:
     whole: bool = False
     above: bool = False
 
+    def is_number(self, value: object) -> bool:
+        """Whether it is a number of the kind, in the range or not; an array, even of one number, is none."""
+        known = hasattr(value, "__index__" if self.whole else "__float__")
+        return known and not isinstance(value, bool) and not getattr(value, "ndim", 0)
+
     def __contains__(self, value: object) -> bool:
-        if isinstance(value, bool) or not hasattr(value, "__index__" if self.whole else "__float__"):
-            return False
-        if getattr(value, "ndim", 0):  # an array, even of one number, is no number
+        if not self.is_number(value):
             return False
         number = float(value)  # type: ignore[arg-type]
         above = self.low < number if self.above else self.low <= number
@@ -76,7 +79,19 @@ class Settings:
     Raises
     ------
     UsageError
-        When a value is out of its range, or would not be used, naming the option.
+        When a value is out of its range, or would not be used, naming it.
+    ArgumentTypeError
+        When a value is of another type; a `UsageError` too.
+
+    Examples
+    --------
+    >>> import fastnn
+    >>> settings = fastnn.Settings(hidden=(128, 64), optimizer="adam")
+    >>> settings.epochs, settings.resolved().learning_rate
+    (15, 0.001)
+    >>> fastnn.Settings(dropout=2)
+    Traceback (most recent call last):
+    fastnn.errors.UsageError: dropout=2: expected a number from 0 to 0.95
     """
 
     hidden: tuple[int, ...] = _setting(
@@ -214,37 +229,36 @@ class Settings:
 
     def __post_init__(self) -> None:
         for item in fields(self):
-            object.__setattr__(self, item.name, _plain(getattr(self, item.name), item.default))
+            object.__setattr__(self, item.name, plain(getattr(self, item.name), item.default))
             self._check(item)
         if len(self.activation) not in (1, len(self.hidden)):
             raise UsageError(
-                f"--activation names {len(self.activation)} for {len(self.hidden)} hidden layers: "
-                f"expected one, or one each"
+                f"activation={_shown(self.activation)} names {len(self.activation)} for {len(self.hidden)} hidden "
+                f"layers: expected one, or one each"
             )
         for name, (used, where) in NEEDS.items():
             value = getattr(self, name)
             idle = value in (_default(name), getattr(OPTIMIZERS[self.optimizer], name, None))
             if not idle and not used(vars(self)):
-                option = _FIELDS[name].metadata["option"].partition(",")[0]
-                raise UsageError(f"{option} {printable(value, 60)}: it is used with {where} only")
+                raise UsageError(f"{name}={_shown(value)}: it is used with {where} only")
 
     def _check(self, item: Field[Any]) -> None:
         value, allowed = getattr(self, item.name), item.metadata["allowed"]
-        option = item.metadata["option"].partition(",")[0].partition("/")[0]
         if value is None and item.default is None:
-            return
-        if allowed is None:
-            if not isinstance(value, bool):
-                raise UsageError(f"{option} {printable(value, 60)}: expected true or false")
             return
         for one in value if isinstance(item.default, tuple) else (value,):
             if isinstance(allowed, Range):
-                if one not in allowed:
-                    raise UsageError(f"{option} {printable(one, 60)}: expected {allowed}")
-            elif one not in allowed:
+                refused, wrong, wanted = one not in allowed, not allowed.is_number(one), str(allowed)
+            elif allowed is None:
+                refused = wrong = not isinstance(one, bool)
+                wanted = "true or false"
+            else:
+                refused, wrong = one not in allowed, not isinstance(one, str)
                 near = difflib.get_close_matches(str(one), allowed, 1)
-                hint = f". Did you mean {near[0]}?" if near else ""
-                raise UsageError(f"{option} {printable(repr(one), 60)}: expected one of {', '.join(allowed)}{hint}")
+                wanted = f"one of {', '.join(allowed)}" + (f". Did you mean {near[0]}?" if near else "")
+            if refused:
+                kind = ArgumentTypeError if wrong else UsageError
+                raise kind(f"{item.name}={_shown(one)}: expected {wanted}")
 
     def resolved(self) -> Settings:
         """Itself, with the optimizer's own numbers where none were given."""
@@ -265,23 +279,73 @@ class Settings:
         return self.augments or self.input_dropout > 0 or self.input_noise > 0
 
 
+class Changes(TypedDict, total=False):
+    """Settings by name, for editors and type checkers; but for those that `train` takes in more forms."""
+
+    epochs: int
+    batch_size: int
+    learning_rate: float | None
+    learning_rate_decay: float
+    seed: int
+    threads: int | None
+    initialisation: str
+    input: str
+    features: str
+    activation: str | Sequence[str]
+    optimizer: str
+    momentum: float | None
+    beta2: float | None
+    epsilon: float | None
+    schedule: str
+    gamma: float
+    step_epochs: int
+    warmup_epochs: float
+    averaging: float
+    loss: str
+    huber_delta: float
+    l1: float
+    l2: float
+    weight_decay: float | None
+    max_norm: float
+    dropout: float
+    input_dropout: float
+    input_noise: float
+    label_smoothing: float
+    clip_norm: float
+    class_weight: str
+    shift: float
+    rotation: float
+    scaling: float
+    shear: float
+    elastic: float
+    elastic_sigma: float
+    pen: float
+    mirror: float
+    pixel_noise: float
+    patience: int
+    min_delta: float
+    restore_best: bool
+    plateau: int
+    plateau_factor: float
+
+
 _FIELDS = {item.name: item for item in fields(Settings)}
 _Values = Mapping[str, Any]
 # settings that others switch on: when a run uses them, and what to say where it does not
 NEEDS: dict[str, tuple[Callable[[_Values], bool], str]] = {
-    "momentum": (lambda s: OPTIMIZERS[s["optimizer"]].memory[0], "--optimizer momentum, nesterov, adam or adamw"),
-    "beta2": (lambda s: OPTIMIZERS[s["optimizer"]].memory[1], "--optimizer adam, adamw or rmsprop"),
-    "epsilon": (lambda s: OPTIMIZERS[s["optimizer"]].memory[1], "--optimizer adam, adamw or rmsprop"),
-    "learning_rate_decay": (lambda s: s["schedule"] == "decay", "--schedule decay"),
-    "gamma": (lambda s: s["schedule"] in ("step", "exponential"), "--schedule step or exponential"),
-    "step_epochs": (lambda s: s["schedule"] == "step", "--schedule step"),
-    "huber_delta": (lambda s: s["loss"] == "huber", "--loss huber"),
-    "label_smoothing": (lambda s: s["loss"] == "softmax", "--loss softmax"),
+    "momentum": (lambda s: OPTIMIZERS[s["optimizer"]].memory[0], 'optimizer="momentum", "nesterov", "adam" or "adamw"'),
+    "beta2": (lambda s: OPTIMIZERS[s["optimizer"]].memory[1], 'optimizer="adam", "adamw" or "rmsprop"'),
+    "epsilon": (lambda s: OPTIMIZERS[s["optimizer"]].memory[1], 'optimizer="adam", "adamw" or "rmsprop"'),
+    "learning_rate_decay": (lambda s: s["schedule"] == "decay", 'schedule="decay"'),
+    "gamma": (lambda s: s["schedule"] in ("step", "exponential"), 'schedule="step" or "exponential"'),
+    "step_epochs": (lambda s: s["schedule"] == "step", 'schedule="step"'),
+    "huber_delta": (lambda s: s["loss"] == "huber", 'loss="huber"'),
+    "label_smoothing": (lambda s: s["loss"] == "softmax", 'loss="softmax"'),
     "activation": (lambda s: bool(s["hidden"]), "hidden layers"),
     "dropout": (lambda s: bool(s["hidden"]), "hidden layers"),
     "max_norm": (lambda s: bool(s["hidden"]), "hidden layers"),
-    "elastic_sigma": (lambda s: s["elastic"] > 0, "--elastic"),
-    "plateau_factor": (lambda s: s["plateau"] > 0, "--plateau"),
+    "elastic_sigma": (lambda s: s["elastic"] > 0, "elastic="),
+    "plateau_factor": (lambda s: s["plateau"] > 0, "plateau="),
 }
 
 
@@ -289,11 +353,15 @@ def _default(name: str) -> Any:
     return _FIELDS[name].default
 
 
-def _plain(value: Any, default: Any) -> Any:
-    """A value as Python's own number or tuple, whatever it was given as."""
+def _shown(value: Any) -> str:
+    return printable(repr(value), 60)
+
+
+def plain(value: Any, default: Any) -> Any:
+    """A value as Python's own number, or a tuple where the default is one, whatever it was given as."""
     if isinstance(default, tuple):
         several = hasattr(value, "__iter__") and not isinstance(value, str)
-        return tuple(_plain(one, None) for one in value) if several else (_plain(value, None),)
+        return tuple(plain(one, None) for one in value) if several else (plain(value, None),)
     return value.item() if hasattr(value, "item") and not getattr(value, "ndim", 0) else value
 
 
@@ -305,7 +373,7 @@ def changed(start: Settings, changes: Mapping[str, Any]) -> Settings:
     UsageError
         When a value is out of its range, or given and not used.
     """
-    changes = {name: _plain(value, _default(name)) for name, value in changes.items()}
+    changes = {name: plain(value, _default(name)) for name, value in changes.items()}
     new = {**vars(start), **changes}
     try:
         idle = [name for name, (used, _) in NEEDS.items() if name not in changes and not used(new)]
@@ -324,11 +392,11 @@ def from_mapping(values: Mapping[str, Any], source: str, start: Settings | None 
     """
     for key in values:
         if key not in _FIELDS:
-            raise UsageError(f"{source}: unknown key {printable(repr(key), 60)}{_hint(str(key))}")
+            raise ArgumentTypeError(f"{source}: unknown key {printable(repr(key), 60)}{_hint(str(key))}")
     try:
         return changed(start or Settings(), values)
     except UsageError as error:
-        raise UsageError(f"{source}: {error}") from None
+        raise type(error)(f"{source}: {error}") from None
 
 
 def _hint(key: str) -> str:

@@ -7,11 +7,11 @@ interruptions.
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import InitVar, asdict, dataclass, field
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,9 +24,10 @@ from fastnn.datasets.base import (
     fingerprint,
     value_range,
 )
-from fastnn.errors import DivergedError, UsageError, printable
+from fastnn.errors import ArgumentTypeError, DivergedError, UsageError, printable
 from fastnn.feeding import Feed
 from fastnn.inference import Forward, activation_of
+from fastnn.initial import dataset_like, parameters_for, scaling_like, settings_like, sha256_of
 from fastnn.kernels.barrier import new_team
 from fastnn.kernels.layout import LINE, Layout, aligned_zeros
 from fastnn.kernels.losses import Loss
@@ -39,7 +40,7 @@ from fastnn.machine import available_threads
 from fastnn.model import Evaluation, Model, evaluate_logits, recipe_for
 from fastnn.network import Network
 from fastnn.optimizers import KERNELS, OPTIMIZERS
-from fastnn.preparation import check_kind, dataset_of, scaling_of, splits_of
+from fastnn.preparation import dataset_of, splits_of
 from fastnn.schedules import rates
 from fastnn.settings import LOSSES, Settings
 from fastnn.stopping import Watch
@@ -69,6 +70,14 @@ class Epoch:
         Of its first step.
     validation_loss, validation_accuracy : float, optional
         After it, where there are validation examples.
+
+    Examples
+    --------
+    >>> import fastnn
+    >>> epochs = []
+    >>> model = fastnn.train(([[0.0], [0.2], [0.8], [1.0]], [0, 0, 1, 1]), 4, epochs.append, epochs=2)
+    >>> [epoch.epoch for epoch in epochs], epochs[1].loss < epochs[0].loss
+    ([1, 2], True)
     """
 
     epoch: int
@@ -153,9 +162,15 @@ class Training:
     on_safe : callable, optional
         Called with this run about 20 times a second, whenever all that it consists of is consistent: a checkpoint
         may be written, or the run stopped by an exception.
+    initial : Model, or sequence of array_like, optional
+        What to begin from instead of random weights: plain ``[w, b, w, b, …]``, w (inputs, units); or a model, whose
+        scaling and classes then hold for this data too, and whose layers are taken where `settings` leaves ``hidden``
+        and ``activation`` as they are.
 
     Attributes
     ----------
+    began_from : str, optional
+        SHA-256 of the weights it was given, with their scaling; None for random ones.
     compile_seconds : float
         Time it took to compile the kernels that were asked for so far, or to load them.
     history : list of Epoch
@@ -165,16 +180,28 @@ class Training:
     Raises
     ------
     UsageError
-        When a setting can't be, or does not fit the data: validation examples are missing, or pixels to be turned.
+        When a setting can't be, or does not fit the data: validation examples are missing, or pixels to be turned; or
+        when it is to begin from weights that do not fit.
     DataError
         When the data is not as it should be, or the loss needs other labels.
 
+    Notes
+    -----
+    The loop may be left at any time, by ``break`` or an exception, and entered again for the epochs that are left.
+    Threads are there while it goes on, or while a model is asked for, and only then.
+
     Examples
     --------
-    >>> run = Training(dataset, Settings(hidden=(64,), epochs=3))  # doctest: +SKIP
-    >>> for epoch in run:                                          # doctest: +SKIP
-    ...     print(epoch.loss)
-    >>> run.model().save("digits.safetensors")                     # doctest: +SKIP
+    >>> import fastnn
+    >>> x, y = [[0, 0], [0, 1], [1, 0], [1, 1]], ["no", "yes", "yes", "no"]
+    >>> run = fastnn.Training((x, y), fastnn.Settings(hidden=16, epochs=300, batch_size=4, seed=1))
+    >>> for epoch in run:
+    ...     if epoch.loss < 0.2:
+    ...         break
+    >>> run.model().predict(x).tolist()
+    ['no', 'yes', 'yes', 'no']
+    >>> len(run.history) == epoch.epoch < 300
+    True
     """
 
     dataset: Dataset
@@ -182,17 +209,18 @@ class Training:
     dtype: str = "float32"
     on_progress: Callable[[Progress], None] | None = None
     on_safe: Callable[[Training], None] | None = None
+    initial: InitVar[Model | Sequence[Any] | None] = None
     compile_seconds: float = field(default=0.0, init=False)
 
-    def __post_init__(self) -> None:
+    def __post_init__(self, initial: Model | Sequence[Any] | None) -> None:
         if not isinstance(self.settings, Settings):
-            raise UsageError(f"settings of type {type(self.settings).__name__}; expected Settings(epochs=3, …)")
+            raise ArgumentTypeError(f"settings of type {type(self.settings).__name__}; expected Settings(epochs=3, …)")
         if self.dtype not in ("float32", "float64"):
-            raise UsageError(f"dtype {printable(self.dtype, 40)!r}: expected float32 or float64")
-        self.settings = settings = self.settings.resolved()
-        self.dataset = dataset_of(self.dataset, settings.loss)
+            raise UsageError(f"dtype={printable(self.dtype, 40)!r}: expected float32 or float64")
+        self.settings = settings = settings_like(initial, self.settings, {}).resolved()
+        self.dataset = dataset_like(initial, dataset_of(self.dataset, settings.loss))
         self.train_split, self.validation = splits_of(self.dataset, settings)
-        self.scaling = scaling_of(self.dataset, self.train_split, settings)
+        self.scaling = scaling_like(initial, self.dataset, self.train_split, settings)
         outputs = len(self.dataset.classes)
         self.network = Network.mlp(self.dataset.features, settings.hidden, outputs, settings.activation)
         self._layout = Layout(self.network.layers, np.dtype(self.dtype))
@@ -207,11 +235,12 @@ class Training:
         self._work = self._layout.work(self._batch, self.threads, features=features, slopes=slopes)
         scale = 1.0 if self.scaling else self.dataset.scale
         self._forward = Forward(self.network, self._workers, self.scaling, scale)
-        self.calibration = Calibration()
         self._steps_a_call = max(1, int(_FIRST_CALL_FLOPS / step_flops(self.network, self._batch)))
-        start = self.network.initial_parameters(settings.seed, settings.initialisation)
+        start = parameters_for(initial, self.network, settings, self.dtype)
+        self.began_from = None if initial is None else sha256_of(start, self.scaling, scale)
         self.state = State(self._buffers(self._layout.pack(start)))
         self._net = self._network_view(activation)
+        self._fitted = b"", Calibration()  # for which weights
 
     def _buffers(self, parameters: np.ndarray) -> dict[str, np.ndarray]:
         """The parameters with what the optimizer keeps beside them."""
@@ -281,25 +310,32 @@ class Training:
     def __iter__(self) -> Iterator[Epoch]:
         """Train the epochs that are left, yielding each, until the last or until validation says to stop.
 
+        It may be left and entered again at any time.
+
         Raises
         ------
         DivergedError
             When the loss of a batch is not finite; the weights are then those before this epoch.
         """
         self.compile()
-        while self.state.epoch < self.settings.epochs and not self._stops():
-            safe = {name: buffer.copy() for name, buffer in self.state.buffers.items() if name != "best"}
-            try:
-                self._steps()
-                if not np.isfinite(self.state.buffers["parameters"]).all():
-                    raise DivergedError(self.state.epoch + 1, self.steps, self._rates()[0])
-            except DivergedError:
-                for name, buffer in safe.items():
-                    self.state.buffers[name][:] = buffer
-                self.state.step, self.state.seconds = 0, 0.0
-                self.state.totals[:] = 0
-                raise
-            yield self._finish()
+        with self._workers:
+            while self.state.epoch < self.settings.epochs and not self._stops():
+                self._epoch()
+                yield self._record()
+
+    def _epoch(self) -> None:
+        """The steps that are left of this epoch; none of the whole epoch where it diverges."""
+        safe = {name: buffer.copy() for name, buffer in self.state.buffers.items() if name != "best"}
+        try:
+            self._steps()
+            if not np.isfinite(self.state.buffers["parameters"]).all():
+                raise DivergedError(self.state.epoch + 1, self.steps, self._rates()[0])
+        except DivergedError:
+            for name, buffer in safe.items():
+                self.state.buffers[name][:] = buffer
+            self.state.step, self.state.seconds = 0, 0.0
+            self.state.totals[:] = 0
+            raise
 
     @property
     def steps(self) -> int:
@@ -349,11 +385,11 @@ class Training:
         """Whether there are right answers to count."""
         return self.settings.loss == "softmax"
 
-    def _finish(self) -> Epoch:
+    def _record(self) -> Epoch:
         """What is to be said about the epoch whose steps are done; its validation, and what follows from that."""
         state, examples = self.state, len(self.train_split)
         loss, right = (state.totals / examples).tolist()
-        found = self.evaluate(self.validation) if self.validation else None
+        found = self._evaluation(self.validation, self._latest()) if self.validation else None
         epoch = Epoch(
             state.epoch + 1,
             state.seconds,
@@ -368,7 +404,7 @@ class Training:
             watch = state.watch.after(found.loss, state.epoch + 1, self.settings)
             if watch.since == 0 and self.settings.restore_best:
                 best = state.buffers.setdefault("best", self._layout.zeros())
-                best[:] = self._current()
+                best[:] = self._latest()
             state.watch = watch
         state.epoch, state.step, state.seconds = state.epoch + 1, 0, 0.0
         state.totals[:] = 0
@@ -376,12 +412,36 @@ class Training:
         self._rest()
         return epoch
 
-    def _current(self) -> np.ndarray:
+    def _latest(self) -> np.ndarray:
         """The weights as they are: the average where there is one."""
         return self.state.buffers.get("average", self.state.buffers["parameters"])
 
+    def _chosen(self) -> np.ndarray:
+        """The weights of the model: of the best validation loss where these are kept."""
+        return self.state.buffers.get("best", self._latest())
+
+    @property
+    def calibration(self) -> Calibration:
+        """What is fitted on the validation examples, for the model as it would be now."""
+        if not self.validation or not self._counts:
+            return Calibration()
+        # by the weights themselves: whatever changed them, a checkpoint for example, is seen
+        weights = self._chosen()
+        key = hashlib.sha256(weights.data).digest()
+        if self._fitted[0] != key:
+            self._fitted = key, fit(self._logits(self.validation, weights), self.validation.y)
+        return self._fitted[1]
+
+    def _logits(self, split: Split, weights: np.ndarray) -> np.ndarray:
+        with self._workers:
+            return self._forward.logits(self._layout.unpack(weights), split.x)
+
+    def _evaluation(self, split: Split, weights: np.ndarray, temperature: float = 1.0) -> Evaluation:
+        z = self._logits(split, weights) / temperature
+        return evaluate_logits(z, split, self.dataset.classes, self.settings.loss, self.settings.huber_delta)
+
     def evaluate(self, split: Split | None = None) -> Evaluation:
-        """Loss, accuracy and confusion on the test split (or another one), with the weights as they are now.
+        """Loss, accuracy and confusion of what `model` gives, on the test split or another one.
 
         Raises
         ------
@@ -394,20 +454,15 @@ class Training:
         if split is None:
             raise UsageError(f"{self.dataset.name}: no test examples to evaluate on")
         self.dataset.check(split)
-        z = self._forward.logits(self._layout.unpack(self._current()), split.x)
-        z /= self.calibration.temperature
-        return evaluate_logits(z, split, self.dataset.classes, self.settings.loss, self.settings.huber_delta)
-
-    def finish(self) -> None:
-        """Take the weights of the best validation loss, where they were kept, and calibrate on the same examples."""
-        if "best" in self.state.buffers:
-            self._current()[:] = self.state.buffers["best"]
-        if self.validation and self._counts:
-            z = self._forward.logits(self._layout.unpack(self._current()), self.validation.x)
-            self.calibration = fit(z, self.validation.y)
+        return self._evaluation(split, self._chosen(), self.calibration.temperature)
 
     def model(self) -> Model:
-        """The model as it is now, with all that describes the run."""
+        """The model that the settings ask for, with all that describes the run; nothing of the run changes.
+
+        It has the weights of the best validation loss so far, where there is validation and ``restore_best``; else the
+        latest, or their average. Its probabilities are calibrated on the validation examples. It may be asked for at
+        any time: in the loop, after it was left, or after an exception.
+        """
         from fastnn import __version__
 
         last = self.history[-1] if self.history else None
@@ -436,9 +491,12 @@ class Training:
         }
         if self.validation:
             metadata["history"] |= {"best_epoch": watch.best_epoch, "best_validation_loss": watch.best}
-        if self.calibration.examples:
-            metadata["calibration"] = asdict(self.calibration)
-        return Model(self.network, self._layout.unpack(self._current()), metadata, self.scaling)
+        if self.began_from:
+            metadata["initial"] = self.began_from
+        calibration = self.calibration
+        if calibration.examples:
+            metadata["calibration"] = asdict(calibration)
+        return Model(self.network, self._layout.unpack(self._chosen()), metadata, self.scaling)
 
     def _range(self) -> list[float] | None:
         """What features go from and to where that is the same for all: pixels, or numbers within ±1."""
@@ -473,8 +531,14 @@ class Training:
         return self.data_sha256 + ("" if validation is None else fingerprint(validation))
 
     def close(self) -> None:
-        """Let the threads go; the run can't go on after."""
+        """Let the threads go now; they begin anew where the run goes on."""
         self._workers.close()
+
+    def __enter__(self) -> Training:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
 
 
 def curves(history: Sequence[Epoch]) -> dict[str, list[Any]]:
@@ -509,69 +573,3 @@ def best_threads(network: Network, batch: int, width: int) -> int:
     panels = max([-(-layer.units // width) for layer in network.layers[:-1]] or [-(-network.sizes[0] // width)])
     worth = max(1, int(step_flops(network, batch) / _FLOPS_A_THREAD))
     return min(available_threads(), panels, worth)
-
-
-def train(
-    data: Dataset | str | Path | tuple[Any, ...] = "auto",
-    hidden: Sequence[int] | int | None = None,
-    on_epoch: Callable[[Epoch], None] | None = None,
-    settings: Settings | None = None,
-    *,
-    validation: float | tuple[Any, ...] | Split | str | Path | None = None,
-    verbose: bool = False,
-    **changes: Any,
-) -> Model:
-    """Train a multilayer perceptron and return it.
-
-    Parameters
-    ----------
-    data : Dataset, str, Path, (x, y) or (x, y, sample_weight)
-        A data set, the name or place of one (see `fastnn.load_data`), or arrays: x (N, D) or (N, height, width) of
-        any numbers, dense, memory-mapped or sparse (SciPy); y (N,) labels, whole numbers, texts or truth values, or
-        for losses other than softmax (N,) or (N, C) numbers; sample_weight (N,) at least 0.
-    hidden : int or sequence of int, optional
-        Units of each hidden layer; 256 by default.
-    on_epoch : callable, optional
-        Called with an `Epoch` after each.
-    settings : Settings, optional
-        To begin with, instead of the defaults.
-    validation : float, (x, y), (x, y, sample_weight), Split, str or Path, optional
-        The share of the training examples that is kept to watch the training on, or such examples.
-    verbose : bool
-        Print a line after each epoch.
-    **changes
-        Any other field of `Settings`: ``epochs``, ``optimizer``, ``learning_rate``, ``dropout``, ….
-
-    Returns
-    -------
-    Model
-        Of the best validation loss where there is validation, unless ``restore_best=False``.
-
-    Raises
-    ------
-    UsageError, DataError
-        Before any training, when a value or the data is not as it should be.
-    DivergedError
-        When the loss of a batch is not finite.
-    """
-    from fastnn.settings import from_mapping
-
-    if settings is not None and not isinstance(settings, Settings):
-        raise UsageError(f"settings of type {type(settings).__name__}; expected Settings(epochs=3, …)")
-    check_kind(data)
-    given = {"hidden": hidden, **changes} if hidden is not None else changes
-    if isinstance(validation, Split | tuple | list | str | Path):
-        examples: Any = validation
-    else:
-        examples, given = None, {**given, "validation": validation} if validation is not None else given
-    settings = from_mapping(given, "train", settings)
-    run = Training(dataset_of(data, settings.loss, examples), settings)
-    try:
-        for epoch in run:
-            for tell in (print if verbose else None, on_epoch):
-                if tell is not None:
-                    tell(epoch)
-        run.finish()
-        return run.model()
-    finally:
-        run.close()

@@ -118,11 +118,11 @@ def kind_of(path: Path, kind: str | None = None) -> str:
         For a format that there is not, or a pickle.
     """
     if kind is not None and kind not in FORMATS:
-        raise UsageError(f"--to {printable(kind, 40)!r}: expected one of {', '.join(FORMATS)}")
+        raise UsageError(f"kind={printable(kind, 40)!r}: expected one of {', '.join(FORMATS)}")
     if path.suffix in (".pt", ".pth", ".pkl"):
         raise UsageError(
-            f"{printable(path)}: a pickle is not written either. For PyTorch take --to pytorch and a name that ends in "
-            f".safetensors; load it with safetensors.torch.load_file"
+            f'{printable(path)}: a pickle is not written either. For PyTorch take kind="pytorch" and a name that ends '
+            f"in .safetensors; load it with safetensors.torch.load_file"
         )
     if kind is not None:
         return kind
@@ -282,9 +282,8 @@ def _activations(raw: Raw, asked: tuple[str, ...], layers: int, shown: str) -> l
     if found is None and raw.description is None:
         if layers > 1 and not asked:
             raise ModelFileError(
-                f"{shown}: does not say which activation its hidden layers have. Say it once: fastnn convert FILE "
-                f"model.safetensors --activation relu (or one of {', '.join(ACTIVATIONS[1:])}; one for all, or one "
-                f"each, with commas)"
+                f"{shown}: does not say which activation its hidden layers have. Say it once, by 'fastnn convert' or "
+                f'fastnn.load: activation="relu" (or one of {", ".join(ACTIVATIONS[1:])}; one for all, or one each)'
             )
         found = wanted
     known = isinstance(found, list) and all(isinstance(name, str) and name in ACTIVATIONS for name in found)
@@ -295,7 +294,7 @@ def _activations(raw: Raw, asked: tuple[str, ...], layers: int, shown: str) -> l
         )
     if asked and found != wanted:
         raise ModelFileError(
-            f"{shown}: its activations are {', '.join(found)}, and not {', '.join(wanted)}; leave out --activation"
+            f"{shown}: its activations are {', '.join(found)}, and not {', '.join(wanted)}; leave out activation="
         )
     return found
 

@@ -362,7 +362,7 @@ def corpus(canary: str) -> Iterator[tuple[str, bytes, str]]:
         poisoned = {k: v.copy() for k, v in arrays.items()}
         poisoned[w][2, 3] = bad_value
         yield f"M28 {bad_value}", pack(header_of(poisoned), data_of(poisoned)), "not finite"
-    yield "no activations", good, "--activation relu"
+    yield "no activations", good, 'activation="relu"'
     yield "M30 wrong hash", valid({"sha256": "0" * 64}), "SHA-256"
     for version in (2, 0, "1", None, 1.5, True):
         yield f"M31 version {version}", described(format_version=version), "ersion"

@@ -158,5 +158,5 @@ def test_a_small_ring_gives_the_same_run(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_what_are_no_pictures_is_not_turned() -> None:
     with pytest.raises(UsageError, match="not known to be pixels"):
         Training(make_dataset(20, 9, 3), Settings(rotation=5))
-    with pytest.raises(UsageError, match="--input sparse"):
+    with pytest.raises(UsageError, match=r'^input="sparse": .* take input="auto"$'):
         Training(picture_dataset(), Settings(rotation=5, input="sparse"))

@@ -204,7 +204,7 @@ def test_no_activation_is_guessed(tmp_path: Path) -> None:
     ]
     (tmp_path / "json").write_text(json.dumps({"layers": rows}))
     for path in sorted(tmp_path.iterdir()):
-        with pytest.raises(ModelFileError, match="--activation relu") as raised:
+        with pytest.raises(ModelFileError, match='activation="relu"') as raised:
             load(path)
         assert "convert" in str(raised.value)
         for activation in ACTIVATIONS:
@@ -214,7 +214,7 @@ def test_no_activation_is_guessed(tmp_path: Path) -> None:
         assert load(path, ("tanh", "gelu")).network.activations == ("tanh", "gelu", "identity")
         with pytest.raises(ModelFileError, match="3 activations for 2 hidden layers"):
             load(path, ("tanh",) * 3)
-    with pytest.raises(UsageError, match="activation 'sigmoid': expected one of relu"):
+    with pytest.raises(UsageError, match="activation='sigmoid': expected one of relu"):
         load(path, "sigmoid")
     rows[0]["activation"], rows[1]["activation"] = "tanh", "gelu"  # said, though by hand
     (tmp_path / "json").write_text(json.dumps({"layers": rows}))

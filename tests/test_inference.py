@@ -79,7 +79,7 @@ def test_what_does_not_fit_is_refused(digits: np.ndarray) -> None:
         model.predict(np.full((1, 784), np.nan))
     with pytest.raises(DataError, match="expected numbers"):
         model.predict(np.full((1, 784), "x"))
-    with pytest.raises(UsageError, match="engine 'gpu'"):
+    with pytest.raises(UsageError, match="engine='gpu'"):
         model.predict(digits, engine="gpu")
     with pytest.raises(DataError, match="label 11 in the data; this model knows 10"):
         model.evaluate(checked_split(digits[:2], np.array([0, 11]), 12, "x"))

@@ -141,10 +141,10 @@ def test_sparse_data_that_would_not_fit_as_dense_is_refused(monkeypatch: pytest.
     assert weights_of(of(x, y), "auto") == weights_of(of(x, y), "dense")
     monkeypatch.setattr(inputs, "_MOST_DENSE", 2**20)
     for settings in ({"mode": "dense"}, {"hidden": ()}):
-        with pytest.raises(UsageError, match=r"300 x 4,000 would take .* take a hidden layer and --input sparse"):
+        with pytest.raises(UsageError, match=r"300 x 4,000 would take .* take a hidden layer and input=.sparse."):
             weights_of(of(x, y), **settings)  # type: ignore[arg-type]
     monkeypatch.setattr(inputs, "_MOST_ROOM", 2**20)
-    with pytest.raises(UsageError, match="take a smaller --batch-size"):
+    with pytest.raises(UsageError, match="take a smaller batch_size="):
         weights_of(of(x, y), "sparse", batch_size=200)
 
 

@@ -40,10 +40,14 @@ MAY_IMPORT = {
     },
     "feeding": {"datasets", "errors", "inference", "kernels", "settings"},
     "preparation": {"datasets", "errors", "inference", "settings"},
-    "training": {
-        *("calibration", "datasets", "errors", "feeding", "inference", "kernels", "machine", "model", "network"),
-        *("optimizers", "preparation", "schedules", "settings", "stopping"),
+    "initial": {
+        *("datasets", "errors", "inference", "model", "network", "preparation", "settings", "weights"),
     },
+    "training": {
+        *("calibration", "datasets", "errors", "feeding", "inference", "initial", "kernels", "machine", "model"),
+        *("network", "optimizers", "preparation", "schedules", "settings", "stopping"),
+    },
+    "fitting": {"datasets", "errors", "initial", "model", "preparation", "settings", "training"},
     "checkpoint": {"errors", "files", "formats", "kernels", "settings", "stopping", "training"},
     "gradcheck": {"errors", "inference", "kernels", "network", "reference", "settings"},
     "answers": {"datasets", "errors", "inference", "model"},
@@ -70,12 +74,13 @@ MAY_IMPORT = {
             "formats",
             "gradcheck",
             "images",
+            "initial",
         ),
         *("kernels", "machine", "model", "network", "plots", "reports", "settings", "training", "warmup", "web"),
         "weights",
     },
     "__main__": {"cli"},
-    "__init__": set(),
+    "__init__": {"datasets", "errors", "fitting", "gradcheck", "model", "network", "settings", "training"},
 }
 ONLY_IN = {
     "numba": {"kernels"},

@@ -257,7 +257,7 @@ def test_what_cannot_be_plotted_is_one_line(folder: Path, tmp_path: Path) -> Non
         answers(regression, table)
     alone = Dataset("t", table.train, None, table.classes)
     assert (answers(older, alone).part, answers(older, table).part) == ("train", "test")
-    with pytest.raises(UsageError, match="no test examples; take --split train"):
+    with pytest.raises(UsageError, match=r"no test examples; take part=.train., or keep some for testing by test=$"):
         answers(older, alone, "test")
 
 

@@ -19,6 +19,7 @@ from fastnn.errors import DataError, UsageError
 from fastnn.settings import Settings, from_mapping
 from fastnn.stopping import Watch
 from fastnn.training import Training
+from fastnn.weights import tensors_sha256
 
 
 def test_the_readme_lists_every_setting_as_it_is() -> None:
@@ -41,17 +42,17 @@ def test_a_default_that_the_help_names_is_the_one_taken() -> None:
         ("hiden = [3]", "unknown key 'hiden'. Did you mean hidden?"),
         ("dropuot = 0.1", "Did you mean dropout?"),
         ("zzzzz = 1", "unknown key 'zzzzz'; there are hidden, epochs"),
-        ("epochs = 0", "--epochs 0: expected a whole number from 1"),
-        ("epochs = 2.5", "--epochs 2.5"),
-        ("epochs = true", "--epochs True"),
+        ("epochs = 0", "epochs = 0: expected a whole number from 1"),
+        ("epochs = 2.5", "epochs = 2.5: expected"),
+        ("epochs = true", "epochs = true: expected"),
         ('optimizer = "adamm"', "Did you mean adam?"),
-        ("optimizer = 3", "--optimizer 3: expected one of sgd"),
-        ("dropout = 1.5", "--dropout 1.5: expected a number from 0 to 0.95"),
-        ("dropout = nan", "--dropout nan"),
-        ("learning_rate = inf", "--lr inf"),
-        ('hidden = ["a"]', "--hidden a"),
+        ("optimizer = 3", "optimizer = 3: expected one of sgd"),
+        ("dropout = 1.5", "dropout = 1.5: expected a number from 0 to 0.95"),
+        ("dropout = nan", "dropout = nan: expected"),
+        ("learning_rate = inf", "learning_rate = inf: expected"),
+        ('hidden = ["a"]', "hidden = 'a': expected"),
         ('activation = ["relu", "tanh"]', "2 for 1 hidden layers"),
-        ("restore_best = 1", "--restore-best 1: expected true or false"),
+        ("restore_best = 1", "restore_best = 1: expected true or false"),
         ("[augmentation]\nshift = 1", "unknown key 'augmentation'"),
         ("epochs = ", "not TOML"),
         ("data = 3", "data 3: expected text"),
@@ -69,9 +70,9 @@ def test_files_that_cannot_be_are_refused(text: str, message: str, tmp_path: Pat
 
 
 def test_missing_files_and_presets_are_named(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"--config .*none.toml: No such file"):
+    with pytest.raises(UsageError, match=r"none.toml: No such file"):
         configuration.read(tmp_path / "none.toml")
-    with pytest.raises(UsageError, match=r"--preset 'better': expected one of .*good"):
+    with pytest.raises(UsageError, match=r"^preset='better': expected one of .*good"):
         configuration.preset("better")
 
 
@@ -111,15 +112,15 @@ def test_options_win_over_the_file_and_the_file_over_the_preset(tmp_path: Path) 
         (["--config", "none.toml"], 2, "none.toml"),
         (["--resume"], 2, "--resume needs --checkpoint"),
         (["--checkpoint-every", "-1", "--checkpoint", "c"], 2, "--checkpoint-every"),
-        (["--patience", "3"], 2, "--patience needs validation examples"),
-        (["--plateau", "3"], 2, "--plateau needs validation examples"),
-        (["--min-delta", "0.1"], 2, "--min-delta needs validation examples"),
+        (["--patience", "3"], 2, "--patience 3 needs validation examples: take --validation 0.1,"),
+        (["--plateau", "3"], 2, "--plateau 3 needs validation examples"),
+        (["--min-delta", "0.1"], 2, "--min-delta 0.1 needs validation examples"),
         (["--validation", "1.5"], 2, "--validation 1.5"),
         (["--validation", "nothing"], 2, "nothing"),
         (["--data", "strokes", "--loss", "squared"], 3, "--loss squared needs targets"),
         (["--dropout", "0.99"], 2, "--dropout 0.99: expected a number from 0 to 0.95"),
         (["--hidden", "8,x"], 2, "--hidden '8,x'"),
-        (["--activation", "relu,tanh"], 2, "--activation names 2 for 1"),
+        (["--activation", "relu,tanh"], 2, "--activation relu,tanh names 2 for 1"),
     ],
 )
 def test_wrong_usage_is_one_line_before_any_training(
@@ -155,10 +156,9 @@ def test_a_run_stops_early_with_the_weights_of_its_best_epoch(averaging: float) 
     losses = [epoch.validation_loss for epoch in epochs]
     best = int(np.argmin(losses))
     assert len(epochs) == best + 1 + 3 < 100
-    last = run.model().sha256
-    run.finish()
     assert run.evaluate(run.validation).accuracy == epochs[best].validation_accuracy
-    assert run.model().sha256 != last
+    latest = run.plain_buffers()["average" if averaging else "parameters"]
+    assert run.model().sha256 != tensors_sha256(latest)
     assert run.model().metadata["history"]["best_epoch"] == best + 1
     run.close()
     shorter = Training(noise, replace(settings, epochs=best + 1))

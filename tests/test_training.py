@@ -127,7 +127,7 @@ def test_divergence_stops_and_keeps_the_last_finite_weights(threads: int, hidden
     dataset = make_dataset(203, 17, 3)
     run = run_of(dataset, hidden=hidden, learning_rate=1e30, threads=threads, input=mode)
     start = run.model().sha256
-    with pytest.raises(DivergedError, match=r"epoch 1, step \d+.*--lr 1e\+29") as raised:
+    with pytest.raises(DivergedError, match=r"epoch 1, step \d+.*Try learning_rate=1e\+29") as raised:
         list(run)
     assert raised.value.step > 1
     assert run.model().sha256 == start
@@ -148,19 +148,19 @@ def test_divergence_after_a_good_epoch_keeps_that_epoch(small: Dataset) -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"epochs": 0}, "--epochs 0: expected a whole number from 1"),
-        ({"hidden": (8, 0)}, "--hidden 0: expected a whole number from 1 to 1,048,576"),
-        ({"hidden": (8, 2.5)}, "--hidden 2.5"),
-        ({"batch_size": 0}, "--batch-size 0"),
+        ({"epochs": 0}, "^epochs=0: expected a whole number from 1"),
+        ({"hidden": (8, 0)}, "^hidden=0: expected a whole number from 1 to 1,048,576"),
+        ({"hidden": (8, 2.5)}, "^hidden=2.5: "),
+        ({"batch_size": 0}, "^batch_size=0: "),
         ({"batch_size": 70_000}, "65,536"),
-        ({"learning_rate": 0.0}, "--lr 0.0: expected a number above 0"),
-        ({"learning_rate": float("nan")}, "--lr nan"),
-        ({"learning_rate_decay": -1.0}, "--lr-decay -1.0: expected a number of at least 0"),
-        ({"seed": -1}, "--seed -1"),
-        ({"threads": 0}, "--threads 0"),
-        ({"threads": 5_000}, "--threads 5000"),
-        ({"initialisation": "zero"}, "--init 'zero': expected one of he, glorot"),
-        ({"input": "magic"}, "--input 'magic'"),
+        ({"learning_rate": 0.0}, "^learning_rate=0.0: expected a number above 0"),
+        ({"learning_rate": float("nan")}, "^learning_rate=nan: "),
+        ({"learning_rate_decay": -1.0}, "^learning_rate_decay=-1.0: expected a number of at least 0"),
+        ({"seed": -1}, "^seed=-1: "),
+        ({"threads": 0}, "^threads=0: "),
+        ({"threads": 5_000}, "^threads=5000: "),
+        ({"initialisation": "zero"}, "^initialisation='zero': expected one of he, glorot"),
+        ({"input": "magic"}, "^input='magic': "),
     ],
 )
 def test_settings_out_of_range(settings: dict[str, object], message: str) -> None:
@@ -169,7 +169,7 @@ def test_settings_out_of_range(settings: dict[str, object], message: str) -> Non
 
 
 def test_networks_out_of_range(small: Dataset) -> None:
-    for hidden, message in (((2**21,), "--hidden"), ((2**20, 2**20), "parameters")):
+    for hidden, message in (((2**21,), "^hidden=2097152: "), ((2**20, 2**20), "parameters")):
         with pytest.raises(UsageError, match=message):
             run_of(small, hidden=hidden)
     with pytest.raises(UsageError, match="0 units"):

@@ -85,6 +85,14 @@ def train(
         Path | None, typer.Option("--config", "-c", help="TOML file of settings, over those of the preset.")
     ] = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="Model file to write.")] = DEFAULT_OUT,
+    initial: Annotated[
+        Path | None,
+        typer.Option(
+            "--from",
+            metavar="MODEL",
+            help="Model file to begin from: its weights, layers, scaling and classes, for a warm start.",
+        ),
+    ] = None,
     checkpoint: Annotated[
         Path | None, typer.Option("--checkpoint", help="Folder to keep the state of the run in, to go on after a stop.")
     ] = None,
@@ -101,16 +109,18 @@ def train(
     """Train a classifier (of digits, or of anything) and save it.
 
     With no options: 784-256-10 on MNIST, or on drawn digits where there is no MNIST. Ctrl-C saves what was learned.
-    A setting given here wins over the same in --config, and that over --preset.
+    A setting given here wins over the same in --config, and that over --preset. --from sets the layers.
     """
     from fastnn import configuration, datasets
+    from fastnn.model import load
     from fastnn.settings import Settings
 
     begun = configuration.preset(preset) if preset else configuration.Configuration(Settings())
     if config is not None:
         own = configuration.read(config, begun.settings)
         begun = configuration.Configuration(own.settings, own.data or begun.data)
-    settings, validation = settings_from(options, begun.settings)
+    model = None if initial is None else load(initial)
+    settings, validation = settings_from(options, begun.settings, model)
     check_out(out)
     if not (checkpoint_every >= 0):
         raise UsageError(f"--checkpoint-every {checkpoint_every}: expected seconds, at least 0")
@@ -122,7 +132,7 @@ def train(
     if not quiet:
         note(f"data: {dataset.name}, {len(dataset.train):,} examples ({dataset.origin})")
     reporter = display.Reporter(settings.epochs, quiet)
-    run_training(dataset, settings, reporter, Outcome(out, checkpoint, checkpoint_every, resume, as_json, quiet))
+    run_training(dataset, settings, model, reporter, Outcome(out, checkpoint, checkpoint_every, resume, as_json, quiet))
 
 
 @app.command()

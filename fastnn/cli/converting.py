@@ -10,6 +10,7 @@ import typer
 
 from fastnn.cli.display import note, say
 from fastnn.cli.options import check_out
+from fastnn.cli.wording import in_options
 from fastnn.errors import printable
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def convert(
     stored = files.load(source, Unsaid(_listed(activation), _listed(order)))
     files.save(stored, target, kind)
     for text in stored.notes:
-        note(f"{printable(source)}: {text}")
+        note(f"{printable(source)}: {in_options(text)}")
     say(f"{printable(target)}: {'-'.join(map(str, stored.network.sizes))}, sha256 {stored.sha256}")
     say(f"activations: {', '.join(stored.network.activations)}; {_tried(stored, bool(activation))}")
 

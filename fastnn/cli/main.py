@@ -44,7 +44,9 @@ def _run(args: list[str], debug: bool) -> int:
     except typer.Exit as stop:
         return stop.exit_code
     except FastnnError as error:
-        return _fail(str(error), error.exit_code, debug)
+        from fastnn.cli.wording import in_options
+
+        return _fail(in_options(str(error), args), error.exit_code, debug)
     except signals.Stopped as stop:
         signals.leave(stop.number)
         raise

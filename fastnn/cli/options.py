@@ -7,13 +7,16 @@ import os
 from collections.abc import Callable
 from dataclasses import Field, fields
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from fastnn.errors import RunError, UsageError, printable
 from fastnn.files import replaced_by
 from fastnn.settings import Settings, changed
+
+if TYPE_CHECKING:
+    from fastnn.model import Model
 
 DATA_HELP = (
     "auto, mnist, fashion-mnist, cifar-10, strokes; or a .csv or .npz file; or a folder: of IDX or .npy files, "
@@ -103,8 +106,19 @@ def _shown(default: Any) -> str | bool:
     return False if default is None or isinstance(default, bool) else str(default)
 
 
-def settings_from(values: dict[str, Any], start: Settings) -> tuple[Settings, Path | None]:
-    """Settings with those changed that were given as options; and the file of validation examples, if one was named."""
+def settings_from(
+    values: dict[str, Any], start: Settings, initial: Model | None = None
+) -> tuple[Settings, Path | None]:
+    """Settings with those changed that were given as options; and the file of validation examples, if one was named.
+
+    Parameters
+    ----------
+    values : dict
+        As given on the command line, None where not.
+    start : Settings
+    initial : Model, optional
+        What is begun from: where no option says anything of layers, its layers, and not those of `start`.
+    """
     given = {name: value for name, value in values.items() if value is not None}
     file = None
     if "validation" in given:
@@ -115,7 +129,12 @@ def settings_from(values: dict[str, Any], start: Settings) -> tuple[Settings, Pa
     for item in fields(Settings):
         if item.name in given and isinstance(item.default, tuple):
             given[item.name] = _listed(item, given[item.name])
-    return changed(start, given), file
+    if initial is None:
+        return changed(start, given), file
+    from fastnn.initial import settings_like, unsaid_layers
+
+    given = {**unsaid_layers(initial, Settings(), given), **given}
+    return settings_like(initial, changed(start, given), given), file
 
 
 def _listed(item: Field[Any], text: str) -> tuple[Any, ...]:

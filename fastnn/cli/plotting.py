@@ -14,7 +14,7 @@ import typer
 from fastnn.cli import display
 from fastnn.cli.display import note, say
 from fastnn.cli.options import DataOption, LabelOption, TestOption, WeightsOption, check_out, share_or_place
-from fastnn.errors import DataError, UsageError, printable
+from fastnn.errors import DataError, MissingExtraError, UsageError, printable
 from fastnn.files import atomic_write
 
 if TYPE_CHECKING:
@@ -60,7 +60,10 @@ def _show(name: str, out: Path | None, text: bool, chart: Callable[[Any], str], 
 
     out = out or Path(f"{name}.png")
     kind = _kind_of(out)
-    content = plots.save(figure(plots), kind)
+    try:
+        content = plots.save(figure(plots), kind)
+    except MissingExtraError as error:
+        raise UsageError(f"{error}. Or take --text for a plot in the terminal") from error
     with atomic_write(out) as file:
         file.write(content)
     say(f"{printable(out)}")

@@ -15,6 +15,7 @@ from fastnn.errors import DivergedError, RunError, UsageError, printable
 if TYPE_CHECKING:
     from fastnn.checkpoint import Checkpoints
     from fastnn.datasets.base import Dataset
+    from fastnn.model import Model
     from fastnn.settings import Settings
     from fastnn.training import Epoch, Training
 
@@ -31,7 +32,9 @@ class Outcome:
     quiet: bool = False
 
 
-def run_training(dataset: Dataset, settings: Settings, reporter: display.Reporter, outcome: Outcome) -> None:
+def run_training(
+    dataset: Dataset, settings: Settings, initial: Model | None, reporter: display.Reporter, outcome: Outcome
+) -> None:
     """Train, tell, save; stopped by a signal or divergence, save what was learned."""
     from fastnn.checkpoint import Checkpoints, only_here
     from fastnn.training import Training
@@ -46,7 +49,7 @@ def run_training(dataset: Dataset, settings: Settings, reporter: display.Reporte
                 f"--checkpoint {printable(outcome.checkpoint)}: holds a run; go on with it by --resume, or name "
                 f"another folder"
             )
-        run = Training(dataset, settings, on_progress=reporter.progress)
+        run = Training(dataset, settings, on_progress=reporter.progress, initial=initial)
         stack.callback(run.close)
         if checkpoints and checkpoints.latest(run):
             if not outcome.quiet:
@@ -95,7 +98,6 @@ def _train(run: Training, reporter: display.Reporter, outcome: Outcome, checkpoi
             print_json({"event": "epoch", **_described(epoch)})
     if checkpoints:
         checkpoints.save(run)
-    run.finish()
     result = run.evaluate() if run.dataset.test else None
     model = run.model()
     model.save(outcome.out)

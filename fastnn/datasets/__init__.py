@@ -91,7 +91,7 @@ def load(
     validation: str | Path | None = None,
     tell: Tell | None = None,
 ) -> Dataset:
-    """Load a data set, recognised by looking at it.
+    r"""Load a data set, recognised by looking at it.
 
     Parameters
     ----------
@@ -124,6 +124,16 @@ def load(
         When files are damaged or do not belong together.
     RunError
         When a named set is not on this machine and can't be downloaded.
+
+    Examples
+    --------
+    >>> import fastnn, pathlib, tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     table = pathlib.Path(folder, "flowers.csv")
+    ...     _ = table.write_text("length,kind\n1.5,small\n1.7,small\n5.1,large\n5.3,large\n")
+    ...     data = fastnn.load_data(table)
+    >>> data.classes, data.train.x.shape
+    (('large', 'small'), (4, 1))
     """
     table, beside = _table_of(data)
     second = {"test": _as_table(test), "validation": _as_table(validation)} if table else {}
@@ -133,13 +143,13 @@ def load(
             table, label, numbers, second["test"] or found, second["validation"], tell, test_found=found is not None
         )
     elif label is not None:
-        raise UsageError(f"--label {printable(label)!r}: {printable(data)} is no table")
+        raise UsageError(f"label={printable(label)!r}: {printable(data)} is no table")
     else:
         dataset = SOURCES[str(data)].load() if str(data) in SOURCES else _load_place(data, numbers, tell)
     if validation is not None and not second.get("validation"):
-        dataset = replace(dataset, validation=load_split(dataset, validation, "--validation"))
+        dataset = replace(dataset, validation=load_split(dataset, validation))
     if isinstance(test, str | Path):
-        return dataset if second.get("test") else replace(dataset, test=load_split(dataset, test, "--test"))
+        return dataset if second.get("test") else replace(dataset, test=load_split(dataset, test, "test"))
     return _with_test(dataset, test)
 
 
@@ -205,14 +215,21 @@ def _with_test(dataset: Dataset, share: float | None) -> Dataset:
     if share is None or dataset.test or not share:
         return dataset
     if not 0 < share < 1:
-        raise UsageError(f"--test {share}: expected a share from 0 to 1, or a file")
+        raise UsageError(f"test={share}: expected a share from 0 to 1, or a file")
     train, held = stratified(dataset.train, share, 0)
     origin = f"{dataset.origin}; {len(held):,} kept for testing"
     return replace(dataset, train=train, test=held, origin=origin)
 
 
-def load_split(dataset: Dataset, place: str | Path, option: str = "validation") -> Split:
+def load_split(dataset: Dataset, place: str | Path, name: str = "validation") -> Split:
     """The test examples of another place, or all of them, checked to be of the same kind as a data set's.
+
+    Parameters
+    ----------
+    dataset : Dataset
+    place : str or Path
+    name : str
+        Of the argument that named the place, for messages.
 
     Raises
     ------
@@ -220,7 +237,7 @@ def load_split(dataset: Dataset, place: str | Path, option: str = "validation") 
         When their features or classes do not fit.
     """
     other = load(place, numbers=dataset.train.y.ndim == 2)
-    split, shown = other.test or other.train, f"{option} {printable(place)}"
+    split, shown = other.test or other.train, f"{name}={printable(place)}"
     if other.features != dataset.features or split.y.ndim != dataset.train.y.ndim:
         raise DataError(f"{shown}: {other.features} features; the training examples have {dataset.features}")
     return relabelled(split, other.classes, dataset.classes, shown) if split.y.ndim == 1 else split

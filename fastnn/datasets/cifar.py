@@ -72,6 +72,8 @@ def _from_archive(path: Path) -> dict[str, np.ndarray]:
                         found[name] = _records(content, name)
                 if len(found) == len(TRAIN) + 1:
                     break
+    except DataError:
+        raise
     except (tarfile.TarError, OSError, EOFError, zlib.error, ValueError) as error:
         raise DataError(f"{printable(path)}: damaged or not a tar archive ({printable(error, 80)})") from error
     return found

@@ -83,8 +83,8 @@ def class_names(labels: np.ndarray, source: str) -> tuple[str, ...]:
         raise DataError(f"{source}: one class only ({printable(names[0], 40)}); there is nothing to tell apart")
     if len(names) > MOST_CLASSES or (len(names) > _MANY and len(names) > len(labels) / 2):
         raise DataError(
-            f"{source}: {len(names):,} different labels in {len(labels):,} rows. Are they the right ones (--label)? "
-            f"For numbers to be predicted take --loss squared"
+            f"{source}: {len(names):,} different labels in {len(labels):,} rows. Are they the right ones (label=)? "
+            f'For numbers to be predicted take loss="squared"'
         )
     return tuple(names)
 

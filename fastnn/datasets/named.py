@@ -132,7 +132,7 @@ def _read_checked(path: Path, axes: int, sha256: str):  # type: ignore[no-untype
     if found != sha256:
         raise DataError(
             f"{printable(path)}: SHA-256 {found[:12]}…, but the published file has {sha256[:12]}…. "
-            f"Remove it, or pass its folder with --data to use it as it is"
+            f"Remove it, or pass its folder as data= to use it as it is"
         )
     return values
 

@@ -124,6 +124,18 @@ def draw(count: int, seed: int = 0, first: int = 0, threads: int | None = None) 
         uint8 pixels, 0 (paper) to 255 (ink).
     y : ndarray (count,)
         int32, the digits.
+
+    Raises
+    ------
+    UsageError
+        When there are to be fewer than one, or more than that.
+
+    Examples
+    --------
+    >>> import fastnn
+    >>> x, y = fastnn.draw_strokes(3, seed=1)
+    >>> x.shape, x.dtype.name, y.tolist()
+    ((3, 784), 'uint8', [4, 6, 6])
     """
     from fastnn.errors import UsageError
     from fastnn.kernels.augment import Piece, canvases_for, change_examples, change_of
@@ -134,7 +146,9 @@ def draw(count: int, seed: int = 0, first: int = 0, threads: int | None = None) 
     from fastnn.machine import available_threads
 
     if not 1 <= count <= MOST_IMAGES:
-        raise UsageError(f"{count} strokes images: expected 1 to {MOST_IMAGES:,}")
+        raise UsageError(f"count={count}: expected 1 to {MOST_IMAGES:,} drawn digits")
+    if threads is not None and threads < 1:
+        raise UsageError(f"threads={threads}: expected 1 or more")
     x, y = np.zeros((count, SIDE * SIDE), np.uint8), np.zeros(count, np.int32)
     with Workers(threads or available_threads()) as workers:
         compile_for(draw_digits, _glyphs(), seed, first, x, y, new_team())

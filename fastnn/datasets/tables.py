@@ -280,7 +280,7 @@ def _numbers(lines: list[str], at: Sequence[int], columns: list[int], form: Form
         raise DataError(
             f"{shown}: line {at[min(row, len(at) - 1)]}, {form.name(min(column - 1, form.columns - 1))}: "
             + ("a missing value" if not text.strip() else f"{printable(text, 40)!r} is not a number")
-            + (". Name the column of labels with --label" if text.strip() else "")
+            + (". Name the column of labels by label=" if text.strip() else "")
         ) from error
     if len(found) != len(lines):
         raise DataError(f"{shown}: line {at[0]} or after: a quoted field that goes over the end of its line")
@@ -324,7 +324,7 @@ def form_of(lines: Sequence[str], label: str | None, numbers: bool, shown: str) 
     worded = [c for c in range(columns) if any(not _is_number(row[c]) for row in sample)]
     labels, why = _label_columns(header, columns, label, worded, shown)
     if len(labels) > 1 and not numbers:
-        raise DataError(f"{shown}: --label names {len(labels)} columns: that needs a loss of numbers, --loss squared")
+        raise DataError(f'{shown}: label= names {len(labels)} columns: that needs a loss of numbers, loss="squared"')
     return Form(delimiter, header, columns, labels, why)
 
 
@@ -394,7 +394,7 @@ def _label_columns(
                 found.append(int(part) - 1 if int(part) > 0 else columns + int(part))
             else:
                 named = f": {printable(', '.join(header[:12]), 120)}" if header else f" 1 to {columns}"
-                raise DataError(f"{shown}: --label {printable(part, 40)!r}: expected one of the columns{named}")
+                raise DataError(f"{shown}: label={printable(part, 40)!r}: expected one of the columns{named}")
         return tuple(found), f"labels in {', '.join(header[c] if header else f'column {c + 1}' for c in found)}"
     lower = [name.lower() for name in header]
     for name in _LABELS:

@@ -73,7 +73,7 @@ class Unsaid:
         for name in self.activation:
             if name not in ACTIVATIONS:
                 raise UsageError(
-                    f"activation {printable(name, 40)!r}: expected one of {', '.join(ACTIVATIONS)} for all hidden "
+                    f"activation={printable(name, 40)!r}: expected one of {', '.join(ACTIVATIONS)} for all hidden "
                     f"layers, or one each"
                 )
 

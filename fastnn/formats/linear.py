@@ -67,7 +67,7 @@ def in_our_names(raw: Raw, order: Sequence[str], shown: str) -> Raw:
         tensors[f"layers.{i}.bias"] = raw.tensors[_full(prefix, "bias")]
     notes = raw.notes
     if raw.description is None and not order and _another_fits([weights[prefix] for prefix in taken]):
-        notes = (*notes, f"layers in the order {_listed(taken)}; others fit too: if it is another, name it by --order")
+        notes = (*notes, f"layers in the order {_listed(taken)}; others fit too: if it is another, name it by order=")
     return replace(raw, tensors=tensors, linear=False, notes=notes)
 
 
@@ -86,15 +86,13 @@ def _order_of(weights: dict[str, tuple[int, ...]], asked: Sequence[str], shown: 
     orders = [natural, file] if file not in (natural, sorted(file, key=lambda text: f"{text}.")) else [natural]
     if asked:
         if sorted(asked) != sorted(file):
-            raise ModelFileError(
-                f"{shown}: --order {_listed(asked)}: its layers are {_listed(natural)}; name each once"
-            )
+            raise ModelFileError(f"{shown}: order={_listed(asked)}: its layers are {_listed(natural)}; name each once")
         orders = [list(asked)]
     fitting = [order for order in orders if _chain([weights[prefix] for prefix in order])]
     if len(fitting) > 1:
         raise ModelFileError(
             f"{shown}: its layers fit together by their names ({_listed(natural)}) and as they stand in the file "
-            f"({_listed(file)}). Give the right order by --order"
+            f"({_listed(file)}). Give the right one by order="
         )
     if not fitting:
         listed = ", ".join(f"{printable(prefix, 30)} {list(weights[prefix])}" for prefix in orders[0][:5])

@@ -69,9 +69,9 @@ def choose_input(x: Any, hidden: int, batch: int, mode: str) -> np.ndarray | Blo
         When sparse input is asked for and there is no hidden layer, or when it does not fit into memory.
     """
     if mode not in MODES:
-        raise UsageError(f"--input {mode!r}: expected one of {', '.join(MODES)}")
+        raise UsageError(f"input={mode!r}: expected one of {', '.join(MODES)}")
     if mode == "sparse" and hidden == 0:
-        raise UsageError("--input sparse needs a hidden layer; take --input dense")
+        raise UsageError('input="sparse" needs a hidden layer; take input="dense"')
     csr = hasattr(x, "indptr")
     room = blocks_of(x.shape[1]) * list_capacity(batch) * _ENTRY_BYTES
     if hidden == 0 or mode == "dense" or (mode == "auto" and not (room <= _MOST_ROOM and _pays(x, batch))):
@@ -79,7 +79,7 @@ def choose_input(x: Any, hidden: int, batch: int, mode: str) -> np.ndarray | Blo
     if room > _MOST_ROOM:
         raise UsageError(
             f"sparse input of {x.shape[1]:,} features in batches of {batch:,} needs {room / 2**30:.0f} GiB "
-            f"a thread; take a smaller --batch-size"
+            f"a thread; take a smaller batch_size="
         )
     return _cut_csr(x) if csr else _cut(for_kernels(x))
 
@@ -98,7 +98,7 @@ def _dense(x: Any) -> np.ndarray:
     if size > _MOST_DENSE:
         raise UsageError(
             f"a sparse array of {x.shape[0]:,} x {x.shape[1]:,} would take {size / 2**30:.0f} GiB as a dense one; "
-            f"take a hidden layer and --input sparse"
+            f'take a hidden layer and input="sparse"'
         )
     return x.toarray(order="C")
 

@@ -31,6 +31,8 @@ def is_kept(kernel: Any, *args: Any) -> bool:
 class Workers:
     """A group of threads that run one kernel together; thread 0 is the caller.
 
+    The others begin with the first kernel, and go when the outermost ``with`` around it ends.
+
     Parameters
     ----------
     threads : int
@@ -38,8 +40,9 @@ class Workers:
     """
 
     def __init__(self, threads: int) -> None:
-        self.threads, self._process, self._sync = threads, os.getpid(), new_team().sync
-        self._pool = futures.ThreadPoolExecutor(threads - 1, "fastnn") if threads > 1 else None
+        self.threads, self._sync, self._depth = threads, new_team().sync, 0
+        self._pool: futures.ThreadPoolExecutor | None = None
+        self._process = 0  # that the threads belong to
 
     def run(self, kernel: Callable[..., int], *args: Any) -> int:
         """Call ``kernel(*args, team)`` on every thread, each with its own `Team`; the result of thread 0.
@@ -53,8 +56,10 @@ class Workers:
             In a forked child, where the threads are not; or when no more threads can be started.
         """
         self._sync[:] = 0
-        if self._pool is None:
+        if self.threads == 1:
             return kernel(*args, Team(self._sync))
+        if self._pool is None:
+            self._pool, self._process = futures.ThreadPoolExecutor(self.threads - 1, "fastnn"), os.getpid()
         if os.getpid() != self._process:
             raise RunError(
                 "this process was forked from the one whose threads these are. Take threads=1, or start processes by "
@@ -69,7 +74,7 @@ class Workers:
                 raise
 
         with uninterrupted():
-            others = self._begin(one)
+            others = self._begin(self._pool, one)
             try:
                 result = one(0)
             finally:
@@ -78,25 +83,30 @@ class Workers:
                 other.result()
             return result
 
-    def _begin(self, one: Callable[[int], int]) -> list[futures.Future[int]]:
+    def _begin(self, pool: futures.Executor, one: Callable[[int], int]) -> list[futures.Future[int]]:
         """Give all threads but the first their work; all, or none."""
         others = list[futures.Future[int]]()
         try:
             for thread in range(1, self.threads):
-                others.append(self._pool.submit(one, thread))
+                others.append(pool.submit(one, thread))
         except RuntimeError as error:  # its work waits for a thread even so, and must not begin later
             self._sync[STOP] = 1
-            self._pool.shutdown(cancel_futures=True)
-            raise RunError(f"{self.threads} threads can't be started ({error}). Take fewer: --threads 1") from error
+            pool.shutdown(cancel_futures=True)
+            self._pool = None
+            raise RunError(f"{self.threads} threads can't be started ({error}). Take fewer: threads=1") from error
         return others
 
     def close(self) -> None:
-        """Let the threads go."""
-        if self._pool is not None:
-            self._pool.shutdown()
+        """Let the threads go, if there are any; the next kernel begins others."""
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            pool.shutdown()
 
     def __enter__(self) -> Workers:
+        self._depth += 1
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self.close()
+        self._depth -= 1
+        if not self._depth:
+            self.close()

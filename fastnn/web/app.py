@@ -9,7 +9,7 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from fastnn.distribution import to_install
-from fastnn.errors import FastnnError, UsageError
+from fastnn.errors import FastnnError, MissingExtraError
 from fastnn.web.guards import Guards, Receive, RefusedError, Scope, Send
 from fastnn.web.metrics import Metrics
 from fastnn.web.predict import Predict
@@ -47,7 +47,7 @@ def application(models: dict[str, Model], hosts: Iterable[str] = (), training: b
 
     Raises
     ------
-    UsageError
+    MissingExtraError
         When Starlette is not installed.
     """
     try:
@@ -55,7 +55,7 @@ def application(models: dict[str, Model], hosts: Iterable[str] = (), training: b
         from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
         from starlette.routing import Route
     except ImportError as error:
-        raise UsageError(f"the page needs Starlette and uvicorn: {to_install('web')}") from error
+        raise MissingExtraError(f"the page needs Starlette and uvicorn: {to_install('web')}") from error
 
     service, metrics = Service(models), Metrics()
     room = Room(service.add, service.drop) if training else None

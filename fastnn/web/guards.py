@@ -98,7 +98,7 @@ class Guards:
             headers.setdefault(name.decode("latin-1").lower(), []).append(value.decode("latin-1"))
         host = headers.get("host", [])
         if len(host) != 1 or _without_port(host[0]) not in self._hosts:
-            raise RefusedError(400, "this Host is not served here; start with --allow-host NAME to allow it")
+            raise RefusedError(400, "this Host is not served here; whoever runs the server can allow it")
         origins = headers.get("origin", [])
         if any(origin.lower() != f"{scope.get('scheme', 'http')}://{host[0]}".lower() for origin in origins):
             raise RefusedError(403, "requests from pages of other origins are not answered")

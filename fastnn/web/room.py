@@ -169,7 +169,6 @@ class Room:
         if not run.history:
             events.append({"event": "failed", "text": "stopped before the first epoch was over"})
             return
-        run.finish()
         self._trained += 1
         name = f"{sizes}, trained here {self._trained}"
         self.keep(name, run.model())

@@ -10,7 +10,7 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 from fastnn.distribution import to_install
-from fastnn.errors import RunError, UsageError, printable
+from fastnn.errors import MissingExtraError, RunError, printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,7 +46,7 @@ def bound(host: str, port: int) -> socket.socket:
     except (OSError, OverflowError) as error:
         found.close()
         taken = isinstance(error, OSError) and error.errno == errno.EADDRINUSE
-        hint = "; take another one with --port" if taken else ""
+        hint = "; take another one by port=" if taken else ""
         reason = getattr(error, "strerror", None) or error
         raise RunError(f"{printable(host, 60)}:{port} can't be served on: {reason}{hint}") from error
     return found
@@ -57,13 +57,13 @@ def serve(app: Any, listening: socket.socket, ready: Callable[[], None]) -> None
 
     Raises
     ------
-    UsageError
+    MissingExtraError
         When uvicorn is not installed.
     """
     try:
         import uvicorn
     except ImportError as error:
-        raise UsageError(f"the page needs Starlette and uvicorn: {to_install('web')}") from error
+        raise MissingExtraError(f"the page needs Starlette and uvicorn: {to_install('web')}") from error
 
     # of the loop and the thread: under overload, 6 % more answers, p99 246 instead of 298 ms
     sys.setswitchinterval(0.0005)
