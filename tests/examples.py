@@ -5,8 +5,9 @@ Blocks of ```python and of ```console are examples, and are run; what stands in 
     <!-- needs mnist -->             it is left out where there is no MNIST
     <!-- not run: the reason -->     it is never run
 
-Those of a page run from top to bottom in one folder and one namespace. Of a console block the lines `$ fastnn …` are run;
-each line of output that is shown must be among what the command says, but for numbers and bars; `…` stands for anything.
+Those of a page run from top to bottom in one folder and one namespace. Of a console block the lines `$ fastnn …` are
+run; each line of output that is shown must be among what the command says, but for numbers and bars; `…` stands for
+anything.
 """
 
 from __future__ import annotations
@@ -79,12 +80,15 @@ def examples(page: Path) -> Iterator[Example]:
 def run(page: Path, folder: Path) -> list[str]:
     """Run the examples of a page in a folder, which is the current one; those that were left out, and why."""
     shutil.copytree(ROOT / "data" / "samples", folder / "data" / "samples")
+    mnist = find("mnist")
+    if mnist:
+        (folder / "data" / "mnist").symlink_to(mnist[0].resolve().parent)
     names: dict[str, Any] = {"__name__": "example"}
     left: list[str] = []
     for example in examples(page):
         if example.about.startswith("not run: "):
             continue
-        if example.about == "needs mnist" and find("mnist") is None:
+        if example.about == "needs mnist" and not mnist:
             left.append(f"{example}: MNIST is not on this machine")
             continue
         assert example.about in ("", "needs mnist"), f"{example}: what does {example.about!r} mean?"
@@ -98,7 +102,7 @@ def run(page: Path, folder: Path) -> list[str]:
 
 def _run_console(example: Example, folder: Path) -> None:
     for arguments, shown in example.commands:
-        done = fastnn(*arguments, cwd=folder)
+        done = fastnn(*arguments, cwd=folder, FASTNN_DATA="")
         assert done.returncode == 0, f"{example}: fastnn {shlex.join(arguments)}\n{done.stderr}"
         said = [_pattern(line) for line in (done.stdout + done.stderr).splitlines()]
         for line in shown:

@@ -35,22 +35,11 @@ def anchors(path: Path) -> set[str]:
     return {"#" + re.sub(r"\s+", "-", heading) for heading in plain}
 
 
-def page_examples(heavy: bool) -> list[Path]:
-    """Pages with examples that are run: the README, or all others."""
-    told = [p for p in PAGES if any(not e.about.startswith("not run") for e in examples(p))]
-    return [page for page in told if (page.parent == DOCS) == heavy]
-
-
-@pytest.mark.parametrize("page", page_examples(heavy=False), ids=str)
-def test_the_examples_of_the_readme_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    left = run(page, tmp_path)
-    if left:
-        pytest.skip("; ".join(left))
+WITH_EXAMPLES = tuple(p for p in PAGES if any(not e.about.startswith("not run: ") for e in examples(p)))
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("page", page_examples(heavy=True), ids=lambda page: page.stem)
+@pytest.mark.parametrize("page", WITH_EXAMPLES, ids=ids(WITH_EXAMPLES))
 def test_the_examples_of_a_page_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     left = run(page, tmp_path)
