@@ -1,6 +1,6 @@
 """How many digits of MNIST are read from photos, prepared as `predict` does and merely shrunk; and clean ones.
 
-python -m bench.photos                  (2,000 of the test set: README's numbers; two minutes)
+python -m bench.photos                  (2,000 of the test set: the numbers of docs/photos.md; two minutes)
 python -m bench.photos train 4000       (what the recipe was tuned on)
 """
 

@@ -1,6 +1,6 @@
 """How well the presets read their test set: mean and standard deviation over seeds, calibration, what is unsure.
 
-python bench/presets.py quick good fashion --seeds 5      (the README's table; best takes half an hour a seed)
+python bench/presets.py quick good fashion --seeds 5      (the table of docs/presets.md; best takes half an hour a seed)
 python bench/presets.py --config my.toml --seeds 3        (settings of your own)
 """
 

@@ -1,4 +1,4 @@
-"""The table of settings in README.md, from the fields of `Settings`: python tests/settings_table.py > table."""
+"""The table of settings in docs/settings.md, from the fields of `Settings`: python tests/settings_table.py > table."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def table() -> str:
             text = item.metadata["help"]
             if isinstance(allowed, tuple):
                 text = f"{text.rstrip('.')}: {', '.join(f'`{name}`' for name in allowed)}."
-            lines.append(f"| {option} | `{item.name}` | {shown} | {text} |")
+            lines.append(f"| {option} | `{item.name}` | {shown} | {text.replace('|', chr(92) + '|')} |")
         lines.append("")
     return "\n".join(lines).strip()
 

@@ -47,7 +47,8 @@ def test_the_page_without_its_extra_says_what_to_run(monkeypatch: pytest.MonkeyP
 
 def test_no_hint_installs_the_project_of_others() -> None:
     """On PyPI `fastnn` is another one: nothing of ours may tell anyone to install it."""
-    texts = [*ROOT.glob("*.md"), *(ROOT / "fastnn").rglob("*.py"), *(ROOT / "fastnn").rglob("*.html")]
+    pages = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
+    texts = [*pages, *(ROOT / "fastnn").rglob("*.py"), *(ROOT / "fastnn").rglob("*.html")]
     for path in texts:
         found = re.search(r"pip3? install [^\n`&]*\bfastnn(?!-)", path.read_text())
         assert not found, f"{path.relative_to(ROOT)}: {found}"

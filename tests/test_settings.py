@@ -22,10 +22,10 @@ from fastnn.training import Training
 from fastnn.weights import tensors_sha256
 
 
-def test_the_readme_lists_every_setting_as_it_is() -> None:
-    readme = (ROOT / "README.md").read_text()
+def test_their_page_lists_every_setting_as_it_is() -> None:
+    page = (ROOT / "docs" / "settings.md").read_text()
     start, end = "<!-- settings: made by python tests/settings_table.py -->\n", "\n<!-- settings: end -->"
-    assert readme.partition(start)[2].partition(end)[0] == table()
+    assert page.partition(start)[2].partition(end)[0] == table()
 
 
 def test_a_default_that_the_help_names_is_the_one_taken() -> None:

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from fastnn.errors import RunError
-from fastnn.kernels.barrier import PAUSES, STOP, Team, barrier, share, stopped
+from fastnn.kernels.barrier import PAUSES, STOP, Team, barrier, new_team, share, stopped
 from fastnn.kernels.jit import kernel, standalone
 from fastnn.kernels.workers import Workers
 

@@ -2,10 +2,10 @@
 
 The peers are no dependency of fastnn; give the Python of an environment that has some of them::
 
-    python -m bench.peers table --python PEERS/bin/python     # the shapes of the README, about 20 minutes
+    python -m bench.peers table --python PEERS/bin/python     # the shapes of docs/speed.md, about 20 minutes
     python -m bench.peers grid --python PEERS/bin/python      # batch x width x depth, about 15 minutes
     python -m bench.peers until --python PEERS/bin/python     # time to 98 % from the start of the process
-    python -m bench.peers report                              # the README's tables and the pictures, from the JSON
+    python -m bench.peers report                              # the tables of the docs and the pictures, from the JSON
 
 Each measurement replaces its part of results.json. What is compared: same data, layers, batch, learning rate, float32,
 first weights and number of steps; exact batches, a new shuffle each epoch. The fastest epoch of all rounds counts.

@@ -1,8 +1,9 @@
-"""The tables of README.md and bench/README.md, and the picture, made from results.json."""
+"""The tables of README.md, docs/speed.md and bench/README.md, and the picture, made from results.json."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,12 @@ PICTURE = ROOT / "bench" / "peers" / "ratios.png"
 COLOURS = ("#999999", "#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7")
 MINE = "fastnn"
 Row = dict[str, Any]
+# what the README shows of it
+SHORT_WORKS = (
+    *("784-128-10, 64", "784-128-128-10, 64", "784-512-512-10, 128", "784-2048-2048-10, 256"),
+    *("tabular 20-64-64-2, 256", "one-hot 2000-128-2, 256"),
+)
+SHORT_SIDES = ("scikit-learn", "Keras/TensorFlow", "torch eager", "torch.compile", "JAX jitted scan")
 
 
 def machine() -> dict[str, Any]:
@@ -40,14 +47,28 @@ def table(rows: list[Row]) -> str:
         "|---|---|" + "---|" * (len(names) + 1),
     ]
     for row in rows:
-        found = [ratio(row, name) for name in names]
-        cells = [f"{r:.1f}x" if r else "-" for r in found]
         others = [side["accuracy"] for name, side in row["sides"].items() if name != MINE]
         reached = f"{row['sides'][MINE]['accuracy']:.1%}, {min(others):.1%} to {max(others):.1%}"
-        seconds = row["sides"][MINE]["seconds"]
-        shown = f"{seconds * 1e3:.1f} ms" if seconds < 0.1 else f"{seconds:.2f} s"
-        lines.append(f"| {row['work']} | {shown} | {' | '.join(cells)} | {reached} |")
+        lines.append(f"| {row['work']} | {_seconds(row)} | {_ratios(row, names)} | {reached} |")
     return "\n".join(lines)
+
+
+def short_table(rows: list[Row]) -> str:
+    """Some of these ratios, for a first look."""
+    lines = [f"| layers, batch | fastnn | {' | '.join(SHORT_SIDES)} |", "|---|---|" + "---|" * len(SHORT_SIDES)]
+    for row in (row for row in rows if row["work"] in SHORT_WORKS):
+        lines.append(f"| {row['work']} | {_seconds(row)} | {_ratios(row, SHORT_SIDES)} |")
+    return "\n".join(lines)
+
+
+def _seconds(row: Row) -> str:
+    seconds = row["sides"][MINE]["seconds"]
+    return f"{seconds * 1e3:.1f} ms" if seconds < 0.1 else f"{seconds:.2f} s"
+
+
+def _ratios(row: Row, names: Sequence[str]) -> str:
+    found = [ratio(row, name) for name in names]
+    return " | ".join(f"{r:.1f}x" if r else "-" for r in found)
 
 
 def grid_table(rows: list[Row]) -> str:
@@ -128,10 +149,11 @@ def put(path: Path, name: str, text: str) -> None:
 
 
 def write(held: dict[str, Any]) -> None:
-    """Bring both READMEs and the picture up to date."""
-    readme, bench = ROOT / "README.md", ROOT / "bench" / "README.md"
-    put(readme, "peers", table(held["table"]["rows"]))
-    put(readme, "until", until_table(held["until"]))
+    """Bring the pages and the picture up to date."""
+    speed, bench = ROOT / "docs" / "speed.md", ROOT / "bench" / "README.md"
+    put(ROOT / "README.md", "peers-short", short_table(held["table"]["rows"]))
+    put(speed, "peers", table(held["table"]["rows"]))
+    put(speed, "until", until_table(held["until"]))
     put(bench, "machine", about(held))
     put(bench, "grid", grid_table(held["grid"]["rows"]))
     picture(held["table"]["rows"], PICTURE)
