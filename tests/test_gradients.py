@@ -8,6 +8,7 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +16,12 @@ from conftest import ROOT, make_dataset
 
 from fastnn import reference
 from fastnn.gradcheck import CASES, Question, check, kernel_gradient, relative_error
+from fastnn.inference import activation_of
+from fastnn.kernels.barrier import new_team
+from fastnn.kernels.layout import Layout
+from fastnn.kernels.memory import Data, Span
+from fastnn.kernels.step import add_gradient
+from fastnn.kernels.workers import Workers, compile_for
 from fastnn.network import Network
 from fastnn.settings import ACTIVATIONS, LOSSES, Settings
 from fastnn.training import Training
@@ -43,6 +50,62 @@ def test_gradients_of_uint8_input_by_name(hidden: tuple[int, ...], threads: int)
         assert np.abs(b).max() > 0, name
 
 
+def gradient_of_parts(network: Network, parts: list[tuple[int, int]], threads: int, **more: Any) -> list[np.ndarray]:
+    """The gradient of the mean loss over 45 rows, from parts that are summed in pairs."""
+    data = make_dataset(45, 50, 4, more.pop("dtype", "float32")).train
+    layout = Layout(network.layers, np.dtype("float32"))
+    buffer, totals = layout.pack(network.initial_parameters(3)), np.zeros(2)
+    work = layout.work(20, threads, slopes=more.get("activation") is not None)
+    sums = []
+    with Workers(threads) as workers:
+        for first, last in parts:
+            net = layout.net(buffer, layout.zeros(), **more)
+            span = Span(first, last, 20, np.array([1 / len(data)]))
+            call = net, Data(data.x, data.y, np.arange(len(data)), data.scale), work, span, totals
+            compile_for(add_gradient, *call, new_team())
+            assert workers.run(add_gradient, *call) == last
+            sums.append(net.gradient)
+    while len(sums) > 1:
+        sums = [sum(sums[i : i + 2]) for i in range(0, len(sums), 2)]
+    assert totals[0] > 0
+    return layout.unpack(sums[0])
+
+
+@pytest.mark.parametrize("activation", ["relu", "tanh"])
+@pytest.mark.parametrize("hidden", [(), (70,), (40, 70, 33)])
+def test_a_gradient_is_the_sum_of_those_of_parts_by_any_threads(hidden: tuple[int, ...], activation: str) -> None:
+    """Which part is computed where, and by how many threads, changes no bit: what machines will share."""
+    network = Network.mlp(50, hidden, 4, activation)
+    data, more = make_dataset(45, 50, 4).train, {"activation": activation_of(network)}
+    kind = reference.Kind((activation,) * len(hidden))
+    wide = [p.astype("float64") for p in network.initial_parameters(3)]
+    _, _, wanted = reference.gradient(wide, data.x.astype("float64"), data.y, kind)
+    parts = [(0, 12), (12, 24), (24, 36), (36, 45)]
+    for cut in ([(0, 45)], parts):
+        found = [gradient_of_parts(network, cut, threads, **more) for threads in (1, 2, 3)]
+        for name, a, b, c, g in zip(network.parameter_shapes, *found, wanted, strict=True):
+            assert (a == b).all(), name
+            assert (a == c).all(), name
+            assert relative_error(a, g) < 1e-5, name
+
+
+@pytest.mark.parametrize("hidden", [(), (70,), (40, 70, 33)])
+def test_the_gradient_alone_has_the_bits_of_the_one_in_a_step(hidden: tuple[int, ...]) -> None:
+    """So that a step may be taken apart: gradient here, sum and update there."""
+    network, data = Network.mlp(50, hidden, 4), make_dataset(20, 50, 4).train
+    asked = Question(network, network.initial_parameters(3), data.x, data.y)
+    layout = Layout(network.layers, np.dtype("float32"))
+    net = layout.net(layout.pack(asked.parameters), layout.zeros())
+    span, totals = Span(0, 20, 20, np.array([1 / 20])), np.zeros(2)
+    call = net, Data(data.x, data.y, np.arange(20), 1.0), layout.work(20, 1), span, totals
+    compile_for(add_gradient, *call, new_team())
+    add_gradient(*call, new_team())
+    for name, a, b in zip(
+        network.parameter_shapes, layout.unpack(net.gradient), kernel_gradient(asked, "float32"), strict=True
+    ):
+        assert (a == b).all(), name
+
+
 @pytest.mark.parametrize("mode", ["dense", "sparse"])
 def test_every_parameter_moves_in_a_step(mode: str) -> None:
     dataset = make_dataset(64, 12, 3)
@@ -65,7 +128,12 @@ MUTANTS = [
         "t = rank1_transposed(t, x_q, i, k, dz_p, i0)",
         "33-31-10",
     ),
-    ("dense.py", "store(chain(t, a, q, i) if p1 == h_panels else t, dx_q, i)", "store(t, dx_q, i)", "19-23-11-5"),
+    (
+        "dense.py",
+        "store(times_slope(t, below, q, i) if p1 == h_panels else t, dx_q, i)",
+        "store(t, dx_q, i)",
+        "19-23-11-5",
+    ),
     ("dense.py", "t = add(t, load(dz_p, i))", "t = load(dz_p, i)", "33-31-10"),
     (
         "losses.py",
@@ -74,7 +142,7 @@ MUTANTS = [
         "smoothing 0.1",
     ),
     ("losses.py", "top[i] = number(scale, z) * v", "top[i] = number(scale, z)", "weighted"),
-    ("losses.py", "total += data.weights[data.order[start + i]]", "total += 1.0", "weighted"),
+    ("batch.py", "total += weights[order[start + i]]", "total += 1.0", "weighted"),
     (
         "losses.py",
         "return number(0.5, z) * (z - t) * (z - t), z - t",
@@ -84,17 +152,17 @@ MUTANTS = [
     ("losses.py", "clipped = inside if inside < delta else delta", "clipped = inside", "huber"),
     ("losses.py", "- t * z, logistic(z) - t", "- t * z, logistic(z) + t", "batch 12, logistic"),
     ("losses.py", "return mean - t * z, mean - t", "return mean - t * z, mean", "poisson"),
-    ("hidden.py", "return t, number(1, z) - t * t", "return t, number(1, z) - t", "tanh"),
-    ("hidden.py", "return s, s * (number(1, z) - s)", "return s, s * s", "batch 17, logistic"),
-    ("hidden.py", "distribution + z * normal_density(z)", "distribution", "gelu"),
-    ("hidden.py", "            d[i, j] *= mask\n", "", "dropout 0.5"),
+    ("activations.py", "return t, number(1, z) - t * t", "return t, number(1, z) - t", "tanh"),
+    ("activations.py", "return s, s * (number(1, z) - s)", "return s, s * s", "batch 17, logistic"),
+    ("activations.py", "distribution + z * normal_density(z)", "distribution", "gelu"),
+    ("activations.py", "            d[i, j] *= mask\n", "", "dropout 0.5"),
     (
-        "hidden.py",
-        "return lambda t, below, q, i: multiply(t, load(below.values[q], i))",
-        "return lambda t, below, q, i: t",
+        "activations.py",
+        "return multiply(t, slope)",
+        "return t",
         "tanh",
     ),
-    ("output.py", "b[c // width, c % width] += total", "b[c // width, c % width] -= total", "33-31-10"),
+    ("output.py", "db[c // width, c % width] += total", "db[c // width, c % width] -= total", "33-31-10"),
     (
         "tiles.py",
         'builder.fcmp_ordered(">", a, zero), v, zero)',

@@ -108,6 +108,26 @@ def test_input_gradient(b: int, k: int, h: int, dtype: str) -> None:
     close(from_panels(dx, b, k), reference.input_gradient(dz, w, a > 0), dtype)
 
 
+@pytest.mark.parametrize("h", [5, 33 * 9])
+def test_input_gradients_of_two_layers_that_read_one_are_added(h: int) -> None:
+    """Their sum is multiplied by the slope once, by the last one; also where a product is made in blocks of panels."""
+    b, k, dtype = 9, 40, "float32"
+    dz, w, slope = random((b, h), dtype), random((k, h), dtype), random((b, k), dtype, 1)
+    other, kind = random((b, k), dtype, 2), activations.Activation(np.array([3]), np.zeros(1), 0)
+    for adds, last in ((False, True), (True, False), (True, True)):
+        dx = panels(other)
+        below = activations.Below(kind, panels(slope), adds, last)
+        call = panels(dz), weight_panels(w), h, rows_of(b), square(dtype, dense.PANEL_BLOCK), dx, (0, len(dx)), below
+        dense.input_gradient(*call)
+        wanted = (dz @ w.T + (other if adds else 0)) * (slope if last else 1)
+        close(from_panels(dx, b, k), wanted, dtype)
+
+
+def test_lists_have_room_for_a_batch_and_little_more() -> None:
+    for batch in (1, 4, 63, 64, 65, 1_000):
+        assert batch < list_capacity(batch) <= batch + 2 * BLOCK
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(("b", "k", "c"), [(1, 1, 1), (5, 31, 2), (33, 64, 10), (40, 65, 9), (64, 128, 33)])
 def test_logits(b: int, k: int, c: int, dtype: str) -> None:

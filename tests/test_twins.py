@@ -402,6 +402,7 @@ EXCUSED = {
     "batch_at": "places in buffers",
     "load": "calls the others of its module",
     "load_weights": "shares of examples; test_training's weighted runs are those of the twin",
+    "loss_gradient": "one of the two losses; gradcheck's cases compare it",
     "finish": "ReLU or nothing; test_dense compares what comes out",
     "times_slope": "a product with f′(z); test_input_gradient compares what comes out",
     "gradient_scale": "a number; test_training's runs of both rules are those of the twin",

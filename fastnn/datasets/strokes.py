@@ -164,7 +164,7 @@ def draw(count: int, seed: int = 0, first: int = 0, threads: int | None = None) 
             rows = slice(at - first, at - first + end - begin)
             drawn[begin:end] = x[rows]
             piece = Piece(begin, end, at // _BLOCK, data.order)
-            workers.run(change_examples, change, data, piece, canvases, bent, new_team())
+            workers.run(change_examples, change, data, piece, canvases, bent)
             x[rows] = bent[begin:end]
             at += end - begin
     return x, y

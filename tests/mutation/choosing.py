@@ -16,6 +16,8 @@ from .places import Place
 # Coverage does not see compiled code. Beginnings of the names of tests that run a module's kernels, quickest first;
 # what trains a whole network comes last, since it compiles for seconds.
 _WHOLE = (
+    "tests/test_gradients.py::test_the_gradient_alone",
+    "tests/test_gradients.py::test_a_gradient_is_the_sum",
     "tests/test_gradients.py::test_gradients_of_uint8_input_by_name",
     "tests/test_gradients.py::test_the_reference",
     "tests/test_gradients.py::test_every_parameter_moves_in_a_step",
@@ -37,21 +39,22 @@ def _of_twins(*names: str) -> tuple[str, ...]:
 
 
 KERNEL_TESTS = {
+    "activations": (*_of_twins("pairs_of_activations"), *_of_kernels("activations", "masks"), *_WHOLE, *_OPTIMIZERS),
     "augment": (*_of_twins("pictures_step", "noise", "gaussians", "product"), "tests/test_augment.py"),
-    "blocks": (*_of_kernels("sparse_input"), *_SPARSE, *_WHOLE),
+    "barrier": ("tests/test_workers.py", *_WHOLE),
+    "batch": (*_of_kernels("gather"), *_WHOLE),
     "dense": (*_of_kernels("dense", "relu", "transpose", "weight_gradient", "input_gradient"), *_WHOLE),
-    "first": (*_of_kernels("sparse_input"), *_WHOLE, *_SPARSE),
     "functions": (*_of_twins("functions"), *_of_kernels("softmax", "losses", "activations"), *_WHOLE),
-    "gather": (*_of_kernels("gather"), *_WHOLE),
-    "hidden": (*_of_twins("pairs_of_activations"), *_of_kernels("activations", "masks"), *_WHOLE, *_OPTIMIZERS),
+    "layers": (*_WHOLE, *_SPARSE),
     "losses": (*_of_twins("pairs_of_losses"), *_of_kernels("softmax", "losses"), *_WHOLE, *_OPTIMIZERS),
     "memory": (*_WHOLE, *_OPTIMIZERS, *_SPARSE),
+    "optimizers": (*_of_twins("steps_of", "parts_of"), "tests/test_optimizers.py::test_fifty", *_OPTIMIZERS, *_WHOLE),
     "output": (*_of_kernels("logits", "output_gradients"), *_WHOLE),
     "random": (*_of_twins("random_numbers", "the_limit"), *_of_kernels("shuffle", "masks"), "tests/test_datasets.py"),
-    "steps": (*_WHOLE, *_OPTIMIZERS, *_SPARSE),
+    "sparse": (*_of_kernels("sparse_input"), *_SPARSE, *_WHOLE),
+    "step": (*_WHOLE, *_OPTIMIZERS, *_SPARSE),
     "strokes": ("tests/test_datasets.py",),
-    "update": (*_of_twins("steps_of", "parts_of"), "tests/test_optimizers.py::test_fifty", *_OPTIMIZERS, *_WHOLE),
-    "workers": ("tests/test_workers.py", *_WHOLE),
+    "updates": (*_of_twins("parts_of"), *_OPTIMIZERS, *_WHOLE),
 }
 BUDGET = 25.0  # seconds of tests, by their times without mutants: of what is still alive then, nearly all survives
 
