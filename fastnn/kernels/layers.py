@@ -1,7 +1,7 @@
 """What each kind of hidden layer computes: the one place where kinds are told apart.
 
 A kind is a name in `KINDS`, a branch in each of the three functions here, its kernels, and their twins in `reference`.
-Dense layers that read the examples take them as panels, or as the lists of sparse input.
+Layers that read the examples take them as panels, or, where input is sparse, as lists.
 """
 
 from fastnn.kernels.activations import activate
@@ -14,37 +14,25 @@ KINDS = ("dense",)  # in the order that kernels know them by; `network.Dense.kin
 
 
 @jit
-def forward(layer, batch, activation, i):
+def forward(layer, batch, lists, activation, i):
     """a = f(x @ w + b) and f′(z), the own panels of layer `i`."""
-    dense_product(layer, batch, batch.lists, activation)
+    if lists is not None and layer.reads == EXAMPLES:
+        sparse_dense(lists, layer.w, layer.b, batch.rows, layer.a, layer.own, activation)
+    else:
+        dense(layer.x, layer.w, layer.b, layer.inputs, batch.rows, layer.a, layer.own, activation)
     activate(activation, i, batch.epoch, batch.start, batch.rows, layer.a, layer.slope, layer.own)
 
 
 @jit
-def add_weight_gradient(layer, batch, panels):
+def add_weight_gradient(layer, batch, lists, panels):
     """dw += x.T @ dz, db += Σ_i dz[i], those of its panels."""
-    dense_weight_gradient(layer, batch, batch.lists, panels)
+    if lists is not None and layer.reads == EXAMPLES:
+        sparse_weight_gradient(lists, layer.dz, batch.rows, layer.dw, layer.db, panels)
+    else:
+        weight_gradient(layer.x, layer.dz, layer.inputs, batch.rows, layer.dw, layer.db, panels)
 
 
 @jit
 def pass_gradient(layer, batch, below, dx, own):
     """dx = (dz @ w.T) · f′(z) of the layer that it reads, own panels of that one."""
     input_gradient(layer.dz, layer.w, layer.units, batch.rows, batch.scratch, dx, own, below)
-
-
-@jit
-def dense_product(layer, batch, lists, activation):
-    """z = x @ w + b, and its ReLU where that is all."""
-    if lists is not None and layer.reads == EXAMPLES:
-        sparse_dense(lists, layer.w, layer.b, batch.rows, layer.a, layer.own, activation)
-    else:
-        dense(layer.x, layer.w, layer.b, layer.inputs, batch.rows, layer.a, layer.own, activation)
-
-
-@jit
-def dense_weight_gradient(layer, batch, lists, panels):
-    """dw += x.T @ dz, db += Σ_i dz[i]."""
-    if lists is not None and layer.reads == EXAMPLES:
-        sparse_weight_gradient(lists, layer.dz, batch.rows, layer.dw, layer.db, panels)
-    else:
-        weight_gradient(layer.x, layer.dz, layer.inputs, batch.rows, layer.dw, layer.db, panels)

@@ -163,13 +163,11 @@ def elementwise_loss(loss, z, batch, outputs, scale, dz):
 
 
 @jit
-def loss_gradient(data, net, batch, scale):
-    """batch.dz = scale · gradient of the summed loss by the logits batch.z; the sum, and how many are right."""
-    return _loss_gradient(data.targets, data.order, net, batch, scale)
+def loss_gradient(targets, order, net, batch, scale):
+    """batch.dz = scale · gradient of the summed loss by the logits batch.z; the sum, and how many are right.
 
-
-@jit
-def _loss_gradient(targets, order, net, batch, scale):
+    Softmax cross-entropy where there are labels and no `targets`.
+    """
     examples, z, dz = Examples(batch.labels, batch.weights, batch.n), batch.z, batch.dz
     outputs, width = net.layers[net.layers.size - 1].units, z.shape[2]
     if targets is None:

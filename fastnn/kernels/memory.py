@@ -11,7 +11,7 @@ import numpy as np
 from fastnn.kernels.activations import Activation, Below
 from fastnn.kernels.barrier import share
 from fastnn.kernels.dense import PANEL_BLOCK, ROWS
-from fastnn.kernels.jit import inlined
+from fastnn.kernels.jit import inlined, view
 from fastnn.kernels.losses import Loss
 from fastnn.kernels.optimizers import Rule
 from fastnn.kernels.sparse import Blocks, Lists
@@ -148,14 +148,14 @@ def weights_in(buffer, row):
     return w, panels(buffer, row.bias, 1, row.bias_panels)[0]
 
 
-@inlined
+@view
 def space_in(work, space, at, copy):
     """One copy (H/W, B, W) of the activations, gradients or slopes of a layer."""
     size = space.panels * work.rows * width_of(work.buffer)
     return panels(work.buffer, at + copy * size, space.panels, work.rows)
 
 
-@inlined
+@view
 def activations_of(work, batch, i):
     """The activations (H/W, B, W) of layer `i`, or the examples themselves."""
     if i == EXAMPLES:
@@ -163,7 +163,7 @@ def activations_of(work, batch, i):
     return space_in(work, work.spaces[i], work.spaces[i].activations, batch.copy)
 
 
-@inlined
+@view
 def slope_of(activation, work, batch, i):
     """What f′(z) (H/W, B, W) of layer `i` is read from: plain ReLU's lies in its activations."""
     if activation is None:
@@ -171,7 +171,7 @@ def slope_of(activation, work, batch, i):
     return space_in(work, work.spaces[i], work.spaces[i].slopes, batch.copy)
 
 
-@inlined
+@view
 def gradient_of(work, i):
     """The gradient (H/W, B, W) of z of layer `i`."""
     return space_in(work, work.spaces[i], work.spaces[i].gradients, 0)

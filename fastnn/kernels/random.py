@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from fastnn.kernels.jit import jit, kernel
+from fastnn.kernels.jit import allocating, jit
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
@@ -51,7 +51,7 @@ def spread(state):
     return (uniform(state) + uniform(state) + uniform(state)) * (2 / 3) - 1
 
 
-@kernel
+@allocating
 def shuffle(seed, epoch, order):
     """order = 0, …, N − 1 in an order that (seed, epoch) names (Fisher and Yates).    →  order (N,) overwritten
 

@@ -43,10 +43,12 @@ def train_steps(net, data, work, span, totals, team):
                 mark(work.clock, team.thread, phase.WAITING)
                 if step > span.first:
                     late_update(net, data, work, span, step - 1, i, team)
-            forward(layer, batch, net.activation, i)
+            forward(layer, batch, batch.lists, net.activation, i)
             mark(work.clock, team.thread, phase.FIRST if layer.reads == EXAMPLES else phase.HIDDEN)
         logits(net, work, batch, team)
-        loss, right = loss_gradient(data, net, batch, gradient_scale(net.rule, span.rates[step], batch.n))
+        loss, right = loss_gradient(
+            data.targets, data.order, net, batch, gradient_scale(net.rule, span.rates[step], batch.n)
+        )
         mark(work.clock, team.thread, phase.SOFTMAX)
         if not math.isfinite(loss) or stopped(team):  # the same on every thread, so that none is left waiting
             return step
@@ -56,7 +58,7 @@ def train_steps(net, data, work, span, totals, team):
         backward(net, work, batch, step_at(span, step), team)
         if clips(net.rule):
             add_late_gradients(net, work, batch, team)
-            clip_and_update(net, step_at(span, step), batch.scratch, team)
+            clip_and_update(net.rule, net, step_at(span, step), batch.scratch, team)
     if span.last > span.first:
         barrier(team)
         for i in range(net.layers.size - 1):  # what the next step would have begun with
@@ -95,7 +97,7 @@ def backward(net, work, batch, now, team):
     for i in range(top - 1, -1, -1):
         layer = layer_at(net, work, batch, i, team)
         if layer.reads == EXAMPLES:
-            add_weight_gradient(layer, batch, layer.own)
+            add_weight_gradient(layer, batch, batch.lists, layer.own)
             update_own(net, i, layer.own, now, batch.scratch)
             mark(work.clock, team.thread, phase.FIRST_BACK)
         else:
@@ -124,7 +126,7 @@ def update_own(net, i, own, now, scratch):
     """Update some panels of a layer, unless the gradient is to be clipped first."""
     if not clips(net.rule):
         for p in range(own[0], own[1]):
-            update_panel(net, i, p, now, scratch)
+            update_panel(net.rule, net, i, p, now, scratch)
 
 
 @jit
@@ -134,8 +136,8 @@ def late_update(net, data, work, span, step, i, team):
     layer = layer_at(net, work, batch, i, team)
     if layer.reads != EXAMPLES and not clips(net.rule):
         for p in range(layer.own[0], layer.own[1]):
-            add_weight_gradient(layer, batch, (p, p + 1))
-            update_panel(net, i, p, step_at(span, step), batch.scratch)
+            add_weight_gradient(layer, batch, batch.lists, (p, p + 1))
+            update_panel(net.rule, net, i, p, step_at(span, step), batch.scratch)
 
 
 @jit
@@ -144,7 +146,7 @@ def add_late_gradients(net, work, batch, team):
     for i in range(net.layers.size - 1):
         layer = layer_at(net, work, batch, i, team)
         if layer.reads != EXAMPLES:
-            add_weight_gradient(layer, batch, layer.own)
+            add_weight_gradient(layer, batch, batch.lists, layer.own)
 
 
 @kernel
@@ -162,9 +164,9 @@ def add_gradient(net, data, work, span, totals, team):
             layer = layer_at(net, work, batch, i, team)
             if layer.reads != EXAMPLES:
                 barrier(team)
-            forward(layer, batch, net.activation, i)
+            forward(layer, batch, batch.lists, net.activation, i)
         logits(net, work, batch, team)
-        loss, right = loss_gradient(data, net, batch, span.rates[0])
+        loss, right = loss_gradient(data.targets, data.order, net, batch, span.rates[0])
         if stopped(team):
             return start
         if team.thread == 0:
@@ -186,7 +188,7 @@ def predict_logits(net, data, work, span, out, team):
         batch = open_batch(net, work, start, min(span.batch, span.last - start), 0, team.thread, team.thread)
         gather(data, start, batch.n, batch.rows, batch.x)
         for i in range(net.layers.size - 1):
-            forward(layer_at(net, work, batch, i, alone), batch, net.activation, i)
+            forward(layer_at(net, work, batch, i, alone), batch, None, net.activation, i)
         logits(net, work, batch, alone)
         width = batch.z.shape[2]
         for k in range(batch.n):

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fastnn.kernels.jit import jit, kernel
+from fastnn.kernels.jit import allocating, jit
 from fastnn.kernels.random import spread, stream, uniform
 
 SIDE = 28  # pixels of a picture's side
@@ -115,7 +115,7 @@ def _draw(path, n, pen, softness, ink, picture):
                 picture[row, column] = max(picture[row, column], np.uint8(ink * cover))
 
 
-@kernel
+@allocating
 def draw_digits(glyphs, seed, first, x, y, team):
     """Pictures `first`, `first` + 1, … of the endless series that `seed` names.
 

@@ -41,13 +41,8 @@ def ranges(net, i, p):
 
 
 @jit
-def update_panel(net, i, p, now, scratch):
+def update_panel(rule, net, i, p, now, scratch):
     """The optimizer's step on panel `p` of layer `i`; plain SGD has done it, where it added its gradient."""
-    _update_panel(net.rule, net, i, p, now, scratch)
-
-
-@jit
-def _update_panel(rule, net, i, p, now, scratch):
     if rule is not None:
         w_at, w_size, b_at, b_size = ranges(net, i, p)
         update(rule, net.parameters, net.gradient, w_at, w_size, now, True)
@@ -78,13 +73,8 @@ def clipping(norms, clip):
 
 
 @jit
-def clip_and_update(net, now, scratch, team):
-    """The optimizer's step on all panels, with a gradient no longer than its limit; nothing where there is none."""
-    _clip_and_update(net.rule, net, now, scratch, team)
-
-
-@jit
-def _clip_and_update(rule, net, now, scratch, team):
+def clip_and_update(rule, net, now, scratch, team):
+    """The optimizer's step on all panels, with a gradient no longer than its limit; nothing where there is no rule."""
     if rule is not None:
         slot = 0
         for i in range(net.layers.size):
@@ -99,4 +89,4 @@ def _clip_and_update(rule, net, now, scratch, team):
         for i in range(net.layers.size):
             own = share(net.layers[i].panels, team)
             for p in range(own[0], own[1]):
-                update_panel(net, i, p, clipped, scratch)
+                update_panel(rule, net, i, p, clipped, scratch)
