@@ -143,7 +143,7 @@ def test_what_only_reads_the_package_is_chosen_too() -> None:
     tests = {name: {"seconds": 1.0, "shared": []} for name in ("a::1", "a::2", choosing.READERS[0])}
     gathered = choosing.Gathered(tests, {}, {"fastnn/x.py": {5: {"a::1"}}})
     place = places.Place("fastnn/x.py", 4, 0, (4, 6), False, ())
-    assert choosing.choose(place, gathered) == ["a::1", choosing.READERS[0]]
+    assert choosing.choose(place, gathered) == [choosing.READERS[0], "a::1"]
 
 
 def test_reasons_are_given_for_lines_that_exist() -> None:
