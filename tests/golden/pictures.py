@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fastnn.images import Prepared, prepare_digit, prepare_digits
+from fastnn.images import Prepared, prepare_digit, prepare_digits, prepare_plain
 from fastnn.images.ink import find_ink
 
 FILE = Path(__file__).with_name("pictures.npz")
@@ -65,7 +65,7 @@ class Scene:
         return self.put(np.clip(thick / 2 + 0.5 - away, 0, 1), ink)
 
     def light(self, down: float, across: float) -> Scene:
-        """Less light towards an edge; with 1 the dark half of a shadow with a soft edge."""
+        """Less towards the lower and the right edge."""
         y, x = (np.linspace(0, 1, n) for n in self.shape)
         found = (1 - down * y)[:, None] * (1 - across * x)[None, :]
         self.sheet *= found if self.sheet.ndim == 2 else found[..., None]
@@ -106,7 +106,7 @@ def scenes() -> dict[str, np.ndarray]:
     board, chalk, rules = (0.1, 0.25, 0.17), (0.95, 0.93, 0.6), (0.6, 0.72, 0.9)
     middle = (35.0, 30.0, 45.0, 80.0)
     found = {
-        **{f"pen of {pen} pixels": Scene((140, 120)).write(TWO, middle, pen, 0) for pen in (3, 6, 8, 9.5, 13, 14.2, 20)},
+        **{f"pen of {n} pixels": Scene((140, 120)).write(TWO, middle, n, 0) for n in (3, 6, 8, 9.5, 13, 14.2, 20)},
         "a thick seven": Scene((140, 120), 0.97).write(SEVEN, middle, 24, 0.1),
         "a thin zero": Scene((200, 150), 0.97).write(ZERO, (20, 20, 110, 160), 2, 0.1),
         **{f"leaning {n}": Scene((120, 160)).write(FOUR, (60, 20, 40, 80), 6, 0, n) for n in (-1.1, -0.6, 0.5, 0.8)},
@@ -120,7 +120,8 @@ def scenes() -> dict[str, np.ndarray]:
         "large": Scene((800, 700), 0.95).write(TWO, (200, 150, 260, 480), 40, 0.2).light(0.2, 0.3),
         "wide": Scene((90, 900), 0.95).write(FOUR, (500, 12, 40, 66), 6, 0.2).light(0.0, 0.3),
         "lined": Scene((150, 170), cream).rule(32, 1.6, 1.3, rules).write(TWO, (60, 32, 50, 85), 8, blue).grain(5, 8),
-        "squared": Scene((170, 150), 0.95).rule(27, 1.4, -6.2, 0.7).rule(27, 1.4, 83.8, 0.7).write(FIVE, middle, 7, 0.2),
+        "squared": Scene((170, 150), 0.95).rule(27, 1.4, -6.2, 0.7).rule(27, 1.4, 83.8, 0.7).write(
+            FIVE, middle, 7, 0.2),
         "lined, strongly": Scene((150, 200)).rule(38, 2.5, 9.6, 0.45).write(SEVEN, (70, 30, 50, 90), 9, 0.0),
         "lined, too slanted": Scene((150, 260)).rule(70, 2, 13, 0.5).write(ZERO, (110, 40, 30, 45), 7, 0.0),
         "a line of dashes": Scene((130, 130)).write(ONE, middle, 6, 0.1).put(dashes((130, 130)), 0.2),
@@ -128,7 +129,8 @@ def scenes() -> dict[str, np.ndarray]:
         "in two parts": Scene((150, 130)).write([[(0, 0), (0, 0.7), (1, 0.7)]], middle, 7, 0).write(
             [[(1.4, 0), (1.4, 1)]], middle, 7, 0),
         "beside another": Scene((150, 190)).write(TWO, middle, 7, 0).write(ONE, (140, 40, 30, 60), 7, 0.4),
-        "cut off at the edge": Scene((150, 130)).write(TWO, (-25, 20, 60, 100), 7, 0).write(FOUR, (70, 50, 35, 60), 6, 0),
+        "cut off at the edge": Scene((150, 130)).write(TWO, (-25, 20, 60, 100), 7, 0).write(
+            FOUR, (70, 50, 35, 60), 6, 0),
         "small, beside much at the edge": Scene((200, 200)).write(TWO, (-60, 0, 170, 190), 30, 0).write(
             ONE, (150, 90, 8, 16), 3, 0),
         "faint at the edge": Scene((120, 120), 0.8).put(stroke((120, 120), [(0, 60), (40, 70)], 9), 0.62),
@@ -201,6 +203,7 @@ def followed(picture: np.ndarray) -> dict[str, np.ndarray]:
         "box": box,
         "warning": np.array(warning),
         "pixels": one.pixels,
+        "plain": blocks(prepare_plain(picture).pixels / 255),
     }
 
 
