@@ -315,6 +315,12 @@ def test_two_runs_cannot_write_to_one_folder(tmp_path: Path) -> None:
         pass
 
 
+def test_a_folder_below_one_that_is_not_there_is_made(tmp_path: Path) -> None:
+    for _ in range(2):
+        with only_here(tmp_path / "a" / "b"):
+            assert (tmp_path / "a" / "b").is_dir()
+
+
 def test_two_runs_cannot_write_to_one_folder_on_windows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A stand-in for its module: the first byte of a file, for one process at a time."""
     held, places = set[int](), list[int]()
