@@ -290,6 +290,10 @@ def test_doctor_tells_everything() -> None:
     text = fastnn("doctor").stdout
     for part in ("CPU", "vector", "tile", "quota", "folder", "numba"):
         assert part in text
+    numbers = {name: list(map(int, re.findall(r"(?<![\w])\d+", line))) for name, line in found["kernels"].items()}
+    lanes, bits = numbers["vector"]
+    assert bits == 32 * lanes
+    assert numbers["panel"] == [numbers["tile"][1] * lanes]
 
 
 def test_python_m_and_version() -> None:

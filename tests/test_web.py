@@ -29,12 +29,14 @@ from PIL import Image
 import fastnn as package
 from fastnn.datasets import draw
 from fastnn.images import decode, prepare_digit
-from fastnn.model import Model
+from fastnn.model import Model, Prediction
 from fastnn.web import guards, service
 from fastnn.web.app import application
 from fastnn.web.export import page
 from fastnn.web.guards import MAX_BODY, RefusedError
-from fastnn.web.resident import Resident
+from fastnn.web.metrics import Metrics
+from fastnn.web.predict import content_of, described
+from fastnn.web.resident import Answer, Resident
 from fastnn.web.service import Job, Service
 
 
@@ -161,6 +163,54 @@ def test_metrics_count_and_cannot_be_made_to_grow(model: Model) -> None:
         assert re.fullmatch(r"# (HELP|TYPE) \w+ .+|\w+(\{[^}]*\})? [0-9.e+-]+", line), line
 
 
+def test_seconds_are_counted_up_to_their_bounds_and_all_of_them() -> None:
+    counted = Metrics()
+    for seconds in (0.0005, 0.001, 0.0011, 2.0, 2.1):
+        counted.observe(seconds, 2)
+    found = dict(line.rsplit(" ", 1) for line in counted.text(7).splitlines() if not line.startswith("#"))
+    buckets = {name.split('"')[1]: int(count) for name, count in found.items() if "bucket" in name}
+    assert [buckets[bound] for bound in ("0.001", "0.0025", "1", "2", "+Inf")] == [2, 3, 3, 4, 5]
+    assert len(buckets) == 12
+    assert (found["fastnn_predict_seconds_count"], found["fastnn_predict_seconds_sum"]) == ("5", "4.102600")
+    assert (found["fastnn_pictures_total"], found["fastnn_waiting"]) == ("10", "7")
+
+
+def test_what_is_said_of_a_picture() -> None:
+    sure = Prediction("3", 0.75, {"3": 0.75}, "", None, "sure", (0.1234567, 0, 1, 0.5))
+    odd = Prediction("4", 0.5, {"4": 0.5}, "", "tiny", "unsure")
+    found = Answer([[sure, odd], [odd]], np.arange(3 * 784, dtype=np.uint8).reshape(3, 784))
+    said = described("m", found, with_pixels=True)
+    assert (said["model"], said["lines"], len(said["predictions"])) == ("m", [2, 1], 3)
+    assert said["predictions"][0]["box"] == [0.12346, 0, 1, 0.5]
+    assert "warning" not in said["predictions"][0]
+    assert said["predictions"][2] | {"pixels": ""} == {
+        "label": "4", "confidence": 0.5, "verdict": "unsure", "probabilities": {"4": 0.5}, "warning": "tiny",
+        "pixels": "",
+    }  # fmt: skip
+    assert base64.b64decode(said["predictions"][1]["pixels"]) == found.seen[1].tobytes()
+    assert "pixels" not in described("m", found, with_pixels=False)["predictions"][0]
+
+
+def test_pixels_of_every_shape_that_is_described() -> None:
+    def taken(pixels: Any) -> np.ndarray:
+        found = content_of("Application/JSON; charset=utf-8", json.dumps({"pixels": pixels}).encode())
+        assert isinstance(found, np.ndarray)
+        return found
+
+    one = [0, 255, 0.5, 1.5, 254.6, *[7] * 779]
+    assert taken(one)[0, :5].tolist() == [0, 255, 0, 2, 255]
+    assert taken(one).dtype == np.uint8
+    assert taken([one] * 256).shape == (256, 784)
+    assert taken(np.reshape([one] * 2, (2, 28, 28)).tolist()).shape == (2, 784)
+    deep = np.reshape([one] * 2, (1, 2, 28, 28)).tolist()
+    for wrong in ([one] * 257, deep, one[:-1], [*one[:-1], -0.01], [*one[:-1], 255.01]):
+        with pytest.raises(RefusedError) as raised:
+            taken(wrong)
+        assert raised.value.status == 400
+    for kind in ("image/png", " IMAGE/Jpeg ;x", "application/octet-stream"):
+        assert content_of(kind, b"body") == b"body"
+
+
 # what it refuses
 
 
@@ -207,6 +257,55 @@ def test_a_chunked_body_that_is_too_large(ask: Client) -> None:
 
     found = ask("POST", "/predict", content=parts(), headers={"content-type": "image/png"})
     assert found.status_code == 413
+
+
+def guarded(parts: list[dict[str, Any]], *headers: tuple[bytes, bytes]) -> list[dict[str, Any]]:
+    """What is sent by an application that tells how long a body was, for a request that comes in parts."""
+    sent: list[dict[str, Any]] = []
+
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        body = await receive()
+        await guards.answer(send, 200, {"length": len(body["body"]), "more": body["more_body"]})
+
+    async def receive() -> dict[str, Any]:
+        return parts.pop(0) if parts else await asyncio.sleep(60, {})
+
+    async def send(message: dict[str, Any]) -> None:
+        sent.append(message)
+
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": "/x",
+        "query_string": b"",
+        "headers": [(b"host", b"localhost"), *headers],
+    }
+    asyncio.run(guards.Guards(application)(scope, receive, send))
+    return sent
+
+
+def test_a_body_of_exactly_the_limit_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guards, "MAX_BODY", 10)
+    for length, status in ((10, 200), (11, 413)):
+        parts = [{"type": "http.request", "body": bytes(6), "more_body": True}]
+        parts.append({"type": "http.request", "body": bytes(length - 6)})
+        sent = guarded(parts)
+        assert sent[0]["status"] == status
+        if status == 200:
+            assert json.loads(sent[1]["body"]) == {"length": 10, "more": False}
+        else:
+            assert (b"connection", b"close") in sent[0]["headers"]
+        told = guarded([{"type": "http.request"}], (b"Content-Length", b"%d" % length))
+        assert told[0]["status"] == status
+    assert guarded([{"type": "http.request"}], (b"content-length", b"x"))[0]["status"] == 200
+
+
+def test_a_body_that_takes_too_long_or_never_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guards, "BODY_SECONDS", 0.02)
+    sent = guarded([{"type": "http.request", "body": b"half", "more_body": True}])
+    assert sent[0]["status"] == 408
+    assert (b"connection", b"close") in sent[0]["headers"]
+    assert guarded([{"type": "http.disconnect"}]) == []
 
 
 @pytest.mark.parametrize(

@@ -32,14 +32,14 @@ def lines() -> Iterator[str]:
 
 
 def _own(path: Path) -> list[str]:
-    """Public names that a module makes itself."""
+    """Public names that a module makes itself, and limits."""
     found: list[str] = []
     for one in ast.parse(path.read_text(encoding="utf-8")).body:
         if isinstance(one, ast.FunctionDef | ast.ClassDef):
             found.append(one.name)
         elif isinstance(one, ast.Assign):
             found += [node.id for target in one.targets for node in ast.walk(target) if isinstance(node, ast.Name)]
-    return sorted({name for name in found if not name.startswith("_")})
+    return sorted({name for name in found if not name.startswith("_") or name.startswith(("_MOST", "_MAX"))})
 
 
 def _told(module: ModuleType, name: str, value: Any) -> Iterator[str]:
@@ -58,6 +58,10 @@ def _told(module: ModuleType, name: str, value: Any) -> Iterator[str]:
                 yield from _signature(shown if key == "__init__" else f"{shown}.{key}", member)
     elif inspect.isfunction(value):
         yield from _signature(shown, value)
+    elif name.isupper() and isinstance(value, dict):
+        yield from (f"{shown}[{key!r}] = {_shown(one)}" for key, one in value.items())
+    elif name.isupper() and isinstance(value, tuple) and _is_of_ours(value):
+        yield from (f"{shown}[{n}] = {_shown(one)}" for n, one in enumerate(value))
     elif name.isupper() and name != "TYPE_CHECKING" and _is_plain(value):
         yield f"{shown} = {_shown(value)}"
 
@@ -65,7 +69,7 @@ def _told(module: ModuleType, name: str, value: Any) -> Iterator[str]:
 def _signature(name: str, function: Any) -> Iterator[str]:
     """The parameters that need not be given."""
     parts = [
-        f"{one.name}={_shown(one.default)}"
+        f"{one.name}={'…' if _is_of_ours(one.default) else _shown(one.default)}"
         for one in inspect.signature(function).parameters.values()
         if one.default is not one.empty
     ]
@@ -73,9 +77,16 @@ def _signature(name: str, function: Any) -> Iterator[str]:
         yield f"{name}({', '.join(parts)})"
 
 
+def _is_of_ours(value: Any) -> bool:
+    """A class of ours, or several."""
+    return any(is_dataclass(one) for one in (value if isinstance(value, tuple) else [value]))
+
+
 def _is_plain(value: Any) -> bool:
     if isinstance(value, tuple):
         return all(map(_is_plain, value))
+    if is_dataclass(value) and not isinstance(value, type):
+        return all(_is_plain(getattr(value, item.name)) for item in fields(value))
     return value is None or isinstance(value, bool | int | float | str | bytes)
 
 
