@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import struct
 from types import SimpleNamespace
 from typing import Any
@@ -9,10 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 from hostile_pictures import chunk, saved
-from PIL import Image
+from PIL import Image, ImageColor
 
 from fastnn.errors import ImageError
-from fastnn.images import containers, decode, decoding, prepare_plain, ready_digits
+from fastnn.images import containers, decode, decoding, drawing, prepare_plain, ready_digits
 from fastnn.images.containers import header
 from fastnn.images.ink import Ink
 from fastnn.images.recipes import _fitted, deskewed
@@ -354,3 +355,62 @@ def test_plain_pictures_are_turned_fitted_and_put_in_the_middle() -> None:
     assert prepare_plain(low).warning
     assert not prepare_plain(low * 2).warning
     assert prepare_plain(np.eye(3, 90, dtype=np.float32)).pixels.any()
+
+
+def opened(content: bytes) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(content)).convert("RGB")).astype(int)
+
+
+def is_of(colour: str, pixels: np.ndarray) -> np.ndarray:
+    return (np.abs(pixels - np.array(ImageColor.getrgb(colour))) < 2).all(axis=-1)
+
+
+def test_marks_are_drawn_around_what_was_read() -> None:
+    """A picture of 100 x 200 is enlarged 6.4 times; boxes lie 6 pixels outside, 3 wide, texts above or else below."""
+    marks = [drawing.Mark((0.25, 0.5, 0.75, 0.75), "3 99%"), drawing.Mark((0.5, 0.01, 0.6, 0.2), "4", sure=False)]
+    found = opened(drawing.annotated(np.full((100, 200), 0.5), marks))
+    assert found.shape == (640, 1_280, 3)
+    sure, unsure = is_of(drawing.SURE, found), is_of(drawing.UNSURE, found)
+    left, top, right, bottom = 314, 314, 966, 486
+    rows, columns = np.flatnonzero(sure[:, 900]), np.flatnonzero(sure[420])
+    assert rows.tolist() == [*range(top, top + 3), *range(bottom - 2, bottom + 1)]
+    assert columns.tolist() == [*range(left, left + 3), *range(right - 2, right + 1)]
+    assert (found[top + 3 : bottom - 2, left + 3 : right - 2] == 128).all()
+    above = np.flatnonzero(sure[:top, left])
+    assert above.max() == top - 1
+    assert 20 <= np.ptp(above) + 1 <= 60
+    assert not unsure[:, : 640 - 7].any()
+    below = np.flatnonzero(unsure[140:, 634]) + 140  # there is no room above
+    assert below.min() == 134 + 6
+    assert 15 <= np.ptp(below) + 1 <= 40
+    colours = opened(drawing.annotated(np.full((700, 650, 3), (1.0, 0.0, 0.5)), []))
+    assert colours.shape == (700, 650, 3)
+    assert (colours == (255, 0, 128)).all()
+
+
+def test_texts_of_marks_stay_in_the_picture() -> None:
+    for box in ((0.0, 0.0, 1.0, 1.0), (0.95, 0.9, 1.0, 1.0), (0.0, 0.95, 0.02, 1.0)):
+        found = opened(drawing.annotated(np.ones((640, 640)), [drawing.Mark(box, "seven")]))
+        filled = is_of(drawing.SURE, found).sum(axis=1)
+        assert filled.max() > 30  # the ground of the text
+        white = (found == 255).all(axis=-1)
+        assert white.any()
+
+
+def test_steps_stand_side_by_side_below_each_other_their_names() -> None:
+    steps = [("one", np.zeros((90, 45))), ("two", np.full((360, 36), 0.5)), ("a long name for it", np.zeros((9, 90)))]
+    found = opened(drawing.strip(steps))
+    assert found.shape[0] == 180 + 2 * 12 + 24
+    dark = (found[102] == 0).all(axis=-1)
+    grey = (found[102] == 128).all(axis=-1)
+    first = np.flatnonzero(dark[:110])
+    assert (first.min(), np.ptp(first) + 1) == (12, 90)  # twice as large
+    assert np.flatnonzero((found[:, 50] == 0).all(axis=-1))[[0, 179]].tolist() == [12, 191]
+    assert grey.sum() == 18
+    last = np.flatnonzero(dark[110:]) + 110
+    assert np.ptp(last) + 1 == 324  # as wide as may be: 1.8 times the height
+    column = (found[:, last[0] + 9] == 0).all(axis=-1)
+    assert column[:200].sum() == 32
+    assert found.shape[1] - 1 - last.max() == 12
+    assert (found[204:] < 128).any(axis=(0, 2)).sum() > 60  # the names
+    assert np.asarray(drawing._image(np.array([[-0.5, 0.0, 0.2, 1.0, 1.5]]))).tolist() == [[0, 0, 51, 255, 255]]

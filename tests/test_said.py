@@ -267,6 +267,7 @@ def test_tables_of_measurements(
     assert run(command.split()) == code
     lines = capsys.readouterr().out.splitlines()
     assert [line.split() for n, line in enumerate(lines) if n != 1][: len(said)] == said
+    assert lines[2].startswith(said[1][0])
     widths = {len(line) for line in lines[: len(said) + 1]}
     assert len(widths) == 1 or command == "gradcheck"  # numbers end below each other
     assert run([*command.split(), "--json"]) == code

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from conftest import ROOT
 
+from fastnn.cli import signals
 from fastnn.kernels.cache import KernelCache
 from fastnn.kernels.interrupts import uninterrupted
 from fastnn.kernels.jit import kernel
@@ -267,3 +268,21 @@ def test_signals_at_random_moments(command: tuple[str, ...], tmp_path: Path) -> 
         if not (done or clean) or list(tmp_path.rglob("*.tmp")):
             wrong.append((moment, again, number, code, err))
     assert not wrong, json.dumps(wrong, indent=1)
+
+
+def test_a_note_is_raised_where_it_is_looked_for_or_at_the_end() -> None:
+    with signals.noted() as raise_if_stopped:
+        raise_if_stopped()
+        assert signals._notes == []
+    assert signals._notes is None
+    reached = []
+    for ask in (True, False):
+        with pytest.raises(signals.Stopped) as raised, signals.noted() as raise_if_stopped:
+            assert signals._notes is not None
+            signals._notes.append(15)
+            if ask:
+                raise_if_stopped()
+            reached.append(ask)
+        assert raised.value.number == 15
+        assert signals._notes is None
+    assert reached == [False]
