@@ -15,7 +15,7 @@ from PIL import Image, ImageColor
 from fastnn.errors import ImageError
 from fastnn.images import containers, decode, decoding, drawing, prepare_plain, ready_digits
 from fastnn.images.containers import header
-from fastnn.images.ink import Ink
+from fastnn.images.ink import Ink, without_lines
 from fastnn.images.recipes import _fitted, deskewed
 from fastnn.images.segments import Piece, all_digits, one_digit, pieces_of
 
@@ -232,6 +232,27 @@ def test_what_is_cut_out_begins_where_a_quarter_of_the_ink_is() -> None:
     line[:, 1] = 1
     assert _fitted(line, 20).shape == (20, 1)
     assert _fitted(line.T, 20).shape == (1, 20)
+
+
+def test_lines_are_looked_for_in_pictures_of_60_pixels_a_side() -> None:
+    for height, goes in ((60, True), (59, False)):
+        for value, is_line in ((0.25, True), (0.02, False)):
+            ink = np.zeros((height, 200), np.float32)
+            ink[30] = value
+            assert without_lines(ink).any() != (goes and is_line)
+            assert without_lines(ink.T).any() != (goes and is_line)
+
+
+@pytest.mark.parametrize(("first", "last", "goes"), [(0, 200, True), (0, 197, True), (0, 190, False), (1, 200, False)])
+def test_a_line_begins_and_ends_at_the_edges(first: int, last: int, goes: bool) -> None:
+    ink = np.zeros((100, 200), np.float32)
+    ink[40, first:last] = 0.25
+    assert without_lines(ink).any() != goes
+    ink[40, first:last] = 0.25
+    ink[38:43, 90:100] = 0.374  # half as strong again is a stroke: this is less
+    assert without_lines(ink).any() != goes
+    ink[38:43, 90:100] = 0.376
+    assert without_lines(ink)[38:43, 90:100].all()
 
 
 @pytest.mark.parametrize("shape", [(1, 50), (50, 1), (1, 1)])
