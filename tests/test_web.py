@@ -16,6 +16,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +29,11 @@ from PIL import Image
 
 import fastnn as package
 from fastnn.datasets import draw
+from fastnn.errors import UsageError
 from fastnn.images import decode, prepare_digit
 from fastnn.model import Model, Prediction
-from fastnn.web import guards, service
+from fastnn.training import Training
+from fastnn.web import guards, resident, room, service
 from fastnn.web.app import application
 from fastnn.web.export import page
 from fastnn.web.guards import MAX_BODY, RefusedError
@@ -522,6 +525,33 @@ def test_the_resident_answers_as_the_model_whatever_the_batch(model: Model) -> N
         assert (found.argmax(1) == wanted.argmax(1)).all()
 
 
+def test_what_is_small_is_answered_at_once(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    one, picture = Resident(model), small_picture()
+    product = 784 * 48 + 48 * 10
+    monkeypatch.setattr(resident, "SMALL_PRODUCT", 3 * product)
+    for rows, is_small in ((1, True), (3, True), (4, False)):
+        assert one.is_small(np.zeros((rows, 784), np.uint8)) is is_small
+    monkeypatch.setattr(resident, "SMALL_BYTES", len(picture))
+    assert one.is_small(picture)
+    assert not one.is_small(picture + b"x")
+    assert not one.is_small(LARGE)
+    assert not one.is_small(small_picture((28, 29)))
+    monkeypatch.setattr(resident, "SMALL_PRODUCT", product)
+    assert one.is_small(picture)
+    monkeypatch.setattr(resident, "SMALL_PRODUCT", product - 1)
+    assert not one.is_small(picture)
+
+
+def test_products_are_cut_to_what_is_quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    random = np.random.default_rng(0)
+    w = random.standard_normal((30, 10)).astype(np.float32)
+    for most in (1, 299, 300, 600, 1_500):
+        monkeypatch.setattr(resident, "_SMALL_TO_BLAS", most)
+        for rows in (1, 2, 4, 5, 7):
+            a = random.standard_normal((rows, 30)).astype(np.float32)
+            np.testing.assert_allclose(resident._product(a, w), a @ w, rtol=1e-4, atol=1e-5)
+
+
 def test_small_pictures_are_answered_together_and_each_by_its_own(model: Model) -> None:
     """Ready ones, others of the same size, damaged ones and pixels, all at once, as each alone."""
     coloured = Image.new("RGB", (28, 28), (250, 240, 200))
@@ -733,8 +763,6 @@ def test_a_net_is_trained_and_then_answers(port: int) -> None:
 
 
 def test_the_oldest_net_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
-    from fastnn.web import room
-
     kept, dropped = list[str](), list[str]()
     monkeypatch.setattr(room, "MOST_MODELS", 1)
     monkeypatch.setattr(room, "load", lambda name: make_dataset(60, 784, 10))
@@ -745,6 +773,110 @@ def test_the_oldest_net_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
         found._thread.join(60)
     assert [name[-1] for name in kept] == ["1", "2", "3"]
     assert dropped == kept[:2]
+
+
+def heard(found: room.Room) -> list[dict[str, Any]]:
+    """All events of a training, as a listener gets them."""
+
+    async def listen() -> list[str]:
+        return [line async for line in found.events()]
+
+    lines = asyncio.run(listen())
+    assert all(line.startswith("data: ") and line.endswith("\n\n") for line in lines)
+    return [json.loads(line[6:]) for line in lines]
+
+
+def test_what_is_told_of_a_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = dict[str, Model]()
+    data = make_dataset(60, 784, 10)
+    monkeypatch.setattr(room, "load", lambda name: data)
+    found = room.Room(kept.__setitem__, kept.__delitem__)
+    assert heard(found) == []
+    assert not found.busy
+    found.start({"hidden": "4 3", "epochs": " 3 ", "optimizer": "", "batch_size": "8", "learning_rate": "0.01"})
+    start, *epochs, done = heard(found)
+    assert start["event"] == "start"
+    assert start["text"].startswith("784-4-3-10 on small: ")
+    assert [(one["event"], one["epoch"], one["epochs"]) for one in epochs] == [("epoch", n, 3) for n in (1, 2, 3)]
+    assert all({"loss", "accuracy", "test_accuracy", "seconds", "text"} <= set(one) for one in epochs)
+    (name,) = kept
+    assert (done["event"], done["model"]) == ("done", name) == ("done", "784-4-3-10, trained here 1")
+    assert f"784-4-3-10 reads {epochs[-1]['test_accuracy']:.2%} of the test examples after " in done["text"]
+    settings = kept[name].metadata["training"]
+    assert (settings["epochs"], settings["batch_size"], settings["learning_rate"]) == (3, 8, 0.01)
+    assert heard(found)[-1] == done  # whoever comes late hears all of it
+    data = replace(data, test=None)
+    found.start({"hidden": "", "epochs": "1"})
+    *_, epoch, done = heard(found)
+    assert epoch["test_accuracy"] is None
+    assert done["text"].startswith("784-10 trained after ")
+    assert [name[-1] for name in kept] == ["1", "2"]
+
+
+def test_a_training_that_is_stopped_or_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = list[str]()
+    monkeypatch.setattr(room, "load", lambda name: make_dataset(60, 784, 10))
+    found = room.Room(lambda name, model: kept.append(name), kept.remove)
+    tell, told = Training.compile, [0]
+
+    def stop_after(self: Training) -> None:
+        if told[0] == 0:
+            found.stop()
+        tell(self)
+
+    monkeypatch.setattr(Training, "compile", stop_after)
+    found.start({"epochs": "500", "hidden": "4"})
+    assert heard(found)[-1] == {"event": "failed", "text": "stopped before the first epoch was over"}
+    told[0] = 1
+    found.start({"epochs": "2", "hidden": "4", "learning_rate": "1e30"})
+    assert (heard(found)[-1]["event"], "diverged" in heard(found)[-1]["text"]) == ("failed", True)
+    monkeypatch.setattr(room, "load", lambda name: make_dataset(60, 783, 10))
+    found.start({"epochs": "2", "hidden": "4"})
+    assert heard(found)[-1] == {"event": "failed", "text": "auto: not pictures of 28x28"}
+    assert kept == []
+    found.close()
+    assert not found.busy
+
+
+def test_a_training_that_is_stopped_later_keeps_what_was_learned(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = list[str]()
+    monkeypatch.setattr(room, "load", lambda name: make_dataset(60, 784, 10))
+    found = room.Room(lambda name, model: kept.append(name), kept.remove)
+    finish = Training._finish
+
+    def stop_after_two(self: Training) -> Any:
+        if self.state.epoch == 2:
+            found.stop()
+        return finish(self)
+
+    monkeypatch.setattr(Training, "_finish", stop_after_two)
+    found.start({"epochs": "500", "hidden": "4"})
+    with pytest.raises(RefusedError) as raised:
+        found.start({"epochs": "500", "hidden": "4"})
+    assert raised.value.status == 409
+    *_, done = heard(found)
+    assert done["text"].startswith("stopped: 784-4-10 reads ")
+    assert len(kept) == 1
+
+
+def test_how_many_may_listen_and_how_much_may_be_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = room.Room(lambda name, model: None, lambda name: None)
+    monkeypatch.setattr(room, "MOST_LISTENERS", 1)
+    found.events()
+    found._listeners = 1
+    with pytest.raises(RefusedError) as raised:
+        found.events()
+    assert (raised.value.status, raised.value.headers) == (503, {"retry-after": "5"})
+    assert room._settings({"epochs": "500", "hidden": "1,1,1,1,1,1"})[0].epochs == 500
+    for asked in ({"epochs": "501"}, {"hidden": "1,1,1,1,1,1,1"}, {"hidden": "1", "x": ""}, {"data": "digits.npz"}):
+        with pytest.raises(UsageError):
+            room._settings(asked)
+    assert room._settings({}) == (package.Settings(hidden=()), "auto")
+    monkeypatch.setattr(room, "MOST_PARAMETERS", 785 * 5 + 6 * 10)
+    assert room._settings({"hidden": "5", "data": "strokes"})[1] == "strokes"
+    monkeypatch.setattr(room, "MOST_PARAMETERS", 785 * 5 + 6 * 10 - 1)
+    with pytest.raises(UsageError, match="parameters here"):
+        room._settings({"hidden": "5"})
 
 
 @pytest.mark.parametrize(
