@@ -257,6 +257,7 @@ def test_pieces_of_about_four_megabytes() -> None:
     assert list(base.chunks(x)) == [(0, 1_024), (1_024, 2_048), (2_048, 2_500)]
     assert list(base.chunks(np.zeros((2, 2**21), np.uint8))) == [(0, 2)]
     assert list(base.chunks(np.zeros((2, 2**21 + 1), np.uint8))) == [(0, 1), (1, 2)]
+    assert list(base.chunks(np.zeros((2, 2**22 + 1), np.uint8))) == [(0, 1), (1, 2)]
     assert list(base.chunks(np.zeros((3, 0)))) == [(0, 3)]
 
 

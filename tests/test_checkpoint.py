@@ -523,7 +523,7 @@ def test_checkpoints_are_so_far_apart(tmp_path: Path, monkeypatch: pytest.Monkey
         written.append(now[0])
         now[0] += 0.25 if len(written) == 1 else 2
 
-    monkeypatch.setattr(checkpoint.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(checkpoint, "time", SimpleNamespace(monotonic=lambda: now[0]))
     monkeypatch.setattr(checkpoint, "take", lambda run: None)
     monkeypatch.setattr(checkpoint, "write", write_slowly)
     run = SimpleNamespace(state=SimpleNamespace(buffers={"parameters": np.zeros(2)}))

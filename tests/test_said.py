@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -103,7 +104,7 @@ def told_to(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
     stream.fileno = lambda: 2  # type: ignore[method-assign]
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.delenv("NO_COLOR", raising=False)
-    monkeypatch.setattr("os.get_terminal_size", lambda number: type("", (), {"columns": 90})())
+    monkeypatch.setattr("os.get_terminal_size", lambda *given: os.terminal_size((90, 24)))
     monkeypatch.setattr("sys.stderr", stream)
     monkeypatch.setattr(display, "can_draw", lambda stream: False)
     return stream
