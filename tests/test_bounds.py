@@ -7,18 +7,20 @@ import io
 import math
 import struct
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from fastnn import Model, Network, Settings, Split, archives, files
+from fastnn import Model, Network, Settings, Split, archives, files, weights
 from fastnn.archives import RefusedError, opened, take_into, taken_out
 from fastnn.datasets import base, from_arrays, idx, labels, pictures
 from fastnn.datasets.base import PIXEL, Dataset
 from fastnn.datasets.labels import class_names, distinct, plain_labels, written_type
-from fastnn.errors import DataError, RunError, UsageError
+from fastnn.errors import DataError, ModelFileError, RunError, UsageError
+from fastnn.formats import linear
 from fastnn.images import Prepared
 from fastnn.settings import Range
 from fastnn.stopping import Watch
@@ -152,6 +154,94 @@ def test_a_few_rows_are_answered_without_the_kernels(monkeypatch: pytest.MonkeyP
     assert len(found.predict(np.zeros((5, 2)))) == 5
     with pytest.raises(TypeError):
         found.predict(np.zeros((6, 2)))
+
+
+# model files
+
+
+def described(**changes: Any) -> weights.Stored:
+    """A small model whose file says this of it besides, as it is read."""
+    small = model(3, 2)
+    raw = weights.raw_of(weights.Stored(small.network, small.parameters, {"classes": ["a", "b"]}))
+    assert raw.description is not None
+    return weights.validated(replace(raw, description={**raw.description, **changes}), (), "m")
+
+
+@pytest.mark.parametrize(
+    ("group", "key", "low", "high"),
+    [
+        ("calibration", "temperature", 1e-3, 1e3),
+        ("calibration", "unsure_below", 0.0, 1.0),
+        ("training", "huber_delta", 1e-300, 1e300),
+        ("preprocessing", "scale", 1e-9, 1e9),
+    ],
+)
+def test_numbers_that_a_model_file_may_say(group: str, key: str, low: float, high: float) -> None:
+    for value in (low, high, (low + high) / 2):
+        assert described(**{group: {key: value}}).metadata[group][key] == value
+    for value in (np.nextafter(low, -np.inf).item(), np.nextafter(high, np.inf).item(), True, "1", math.nan):
+        with pytest.raises(ModelFileError, match=key):
+            described(**{group: {key: value}})
+
+
+def test_names_of_classes_in_a_model_file() -> None:
+    assert described(classes=["a" * 200, "b"]).metadata["classes"][0] == "a" * 200
+    for classes in (["a" * 201, "b"], ["a", "a"], ["a"], ["a", "b", "c"], ["a", 1], "ab", None):
+        with pytest.raises(ModelFileError, match="class"):
+            described(classes=classes)
+    for changes in ({"format_version": 2}, {"format_version": "1"}, {"layers": [3, 3]}, {"history": []}):
+        with pytest.raises(ModelFileError):
+            described(**changes)
+    with pytest.raises(ModelFileError, match="characters of metadata"):
+        described(about="x" * 2**16)
+
+
+def test_a_weight_is_large_beyond_a_million() -> None:
+    for largest, is_large in ((1e6, False), (-1e6, False), (1.1e6, True), (-1.1e6, True)):
+        stored = weights.Stored(Network.mlp(1, (), 1), [np.array([[largest]]), np.zeros(1)])
+        assert (weights.largest_weight_warning(stored) is not None) is is_large
+
+
+def test_tensors_are_hashed_layer_by_layer_with_the_scaling_last() -> None:
+    names = ["features.mean", "layers.10.weight", "layers.2.bias", "features.deviation", "layers.2.weight"]
+    assert sorted(names, key=weights._place) == [
+        "layers.2.weight",
+        "layers.2.bias",
+        "layers.10.weight",
+        "features.deviation",
+        "features.mean",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("mean", "deviation"),
+    [([0, 0], [1, 1, 1]), ([0, 0, 0], [1, 1]), ([0, 0, 0], [1, 0, 1]), ([0, 0, 0], [1, -1, 1]), ([0] * 4, [1] * 4)],
+)
+def test_a_scaling_that_does_not_fit(mean: list[float], deviation: list[float]) -> None:
+    small, good = model(3, 2), (np.zeros(3), np.full(3, 1e-300))
+    raw = weights.raw_of(weights.Stored(small.network, small.parameters, {"classes": ["a", "b"]}, good))
+    assert (weights.validated(raw, (), "m").scaling or ())[1].tolist() == [1e-300] * 3
+    raw.tensors.update({"features.mean": np.array(mean, float), "features.deviation": np.array(deviation, float)})
+    with pytest.raises(ModelFileError, match="scaling"):
+        weights.validated(replace(raw, sha256=None), (), "m")
+
+
+def test_whether_layers_could_run_in_another_order() -> None:
+    """Of the widths that they are between: a round trip, a width three times, or two in turns."""
+
+    def another(*widths: int) -> bool:
+        shapes = list(zip(widths[1:], widths[:-1], strict=True))
+        return linear._another_fits(shapes)
+
+    assert not another(4, 3)
+    assert not another(3, 3)
+    assert not another(4, 3, 2)
+    assert another(4, 3, 4)
+    assert not another(5, 3, 4, 3, 2)
+    assert not another(5, 3, 4, 4, 3, 2)
+    assert another(5, 3, 4, 3, 4, 2)
+    assert another(5, 3, 2, 3, 4, 3, 1)
+    assert another(3, 3, 3)
 
 
 # labels and features
