@@ -7,6 +7,7 @@ import io
 import math
 import struct
 import zipfile
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,8 @@ from fastnn.datasets import base, from_arrays, idx, labels, pictures
 from fastnn.datasets.base import PIXEL, Dataset
 from fastnn.datasets.labels import class_names, distinct, plain_labels, written_type
 from fastnn.errors import DataError, ModelFileError, RunError, UsageError
-from fastnn.formats import linear
+from fastnn.formats import base as formats_base
+from fastnn.formats import json_text, linear, safetensors
 from fastnn.images import Prepared
 from fastnn.settings import Range
 from fastnn.stopping import Watch
@@ -244,6 +246,89 @@ def test_whether_layers_could_run_in_another_order() -> None:
     assert another(3, 3, 3)
 
 
+def refused(check: Callable[..., object], *arguments: Any) -> bool:
+    """Whether a check of a model file refuses something."""
+    try:
+        check(*arguments)
+    except ModelFileError:
+        return True
+    return False
+
+
+def test_how_many_tensors_of_what_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
+    def names(layers: int) -> list[str]:
+        return [f"layers.{i}.{kind}" for i in range(layers) for kind in ("weight", "bias")]
+
+    check = formats_base.check_names
+    assert not refused(check, names(1), "m")
+    assert not refused(check, names(128), "m")
+    assert not refused(check, [*names(128), "features.mean", "features.deviation"], "m")
+    for wrong in (names(0), names(129), names(1)[:1], [*names(1), "features.mean"], [*names(1), names(1)[0]]):
+        assert refused(check, wrong, "m")
+    check = formats_base.check_shapes
+    for weight, bias, fits in (
+        ((1, 2**20), (2**20,), True),
+        ((1, 2**20 + 1), (1,), False),
+        ((1, 1), (0,), False),
+        ((0, 1), (1,), False),
+        ((1,), (1,), False),
+        ((1, 1, 1), (1,), False),
+        ((1, 1), (1, 1), False),
+        ((1, True), (1,), False),
+        ((1, 1.0), (1,), False),
+    ):
+        assert refused(check, {"layers.0.weight": weight, "layers.0.bias": bias}, "m") is not fits
+    monkeypatch.setattr(formats_base, "MAX_PARAMETERS", 12)
+    assert not refused(check, {"layers.0.weight": (3, 3), "layers.0.bias": (3,)}, "m")
+    assert refused(check, {"layers.0.weight": (3, 3), "layers.0.bias": (4,)}, "m")
+    assert not refused(formats_base.check_metadata_size, 2**16, "m")
+    assert refused(formats_base.check_metadata_size, 2**16 + 1, "m")
+
+
+def test_tensors_lie_in_a_file_without_holes(monkeypatch: pytest.MonkeyPatch) -> None:
+    def entry(begin: Any, end: Any, shape: Any = (2, 2), dtype: Any = "F32", **more: Any) -> dict[str, Any]:
+        return {"dtype": dtype, "shape": list(shape), "data_offsets": [begin, end], **more}
+
+    check, bias = safetensors._check_entries, {"layers.0.bias": entry(16, 24, (2,))}
+    assert not refused(check, {"layers.0.weight": entry(0, 16), **bias}, 24, "m")
+    assert not refused(check, {**bias, "layers.0.weight": entry(0, 16)}, 24, "m")
+    assert not refused(check, {"layers.0.weight": entry(0, 32, dtype="F64")}, 32, "m")
+    for wrong, size in (
+        ({"layers.0.weight": entry(0, 16), **bias}, 23),
+        ({"layers.0.weight": entry(0, 16), **bias}, 25),
+        ({"layers.0.weight": entry(0, 12, (3, 1)), **bias}, 24),
+        ({"layers.0.weight": entry(0, 20, (5, 1)), **bias}, 24),
+        ({"layers.0.weight": entry(1, 16), **bias}, 24),
+        ({"layers.0.weight": entry(0, 16.0), **bias}, 24),
+        ({"layers.0.weight": entry(0, 16, dtype="F16"), **bias}, 24),
+        ({"layers.0.weight": entry(0, 16, dtype=["F32"]), **bias}, 24),
+        ({"layers.0.weight": entry(0, 16, more=1), **bias}, 24),
+        ({"layers.0.weight": entry(-16, 0), **bias}, 24),
+        ({"layers.0.weight": [0, 16], **bias}, 24),
+    ):
+        assert refused(check, wrong, size, "m"), wrong
+
+
+@pytest.mark.parametrize("more", [0, 1])
+def test_headers_and_texts_of_the_most_bytes(more: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    small = model(3, 2)
+    stored = weights.Stored(small.network, small.parameters, {"classes": ["a", "b"]})
+    content = safetensors.to_bytes(weights.raw_of(stored))
+    length = struct.unpack("<Q", content[:8])[0]
+    monkeypatch.setattr(safetensors, "MAX_HEADER", length - more)
+    assert refused(safetensors.read, io.BytesIO(content), len(content), "m") is bool(more)
+    assert refused(safetensors.read, io.BytesIO(content[: 8 + length - more]), 8 + length - more, "m")
+    content = json_text.to_bytes(weights.raw_of(stored))
+    monkeypatch.setattr(json_text, "MAX_JSON", len(content) - more)
+    assert refused(json_text.read, io.BytesIO(content), len(content), "m") is bool(more)
+    monkeypatch.undo()
+    monkeypatch.setattr(json_text, "_MOST_LISTS", content.count(b"[") + content.count(b"{") - more)
+    assert refused(json_text.read, io.BytesIO(content), len(content), "m") is bool(more)
+    monkeypatch.undo()
+    monkeypatch.setattr(weights, "MAX_FILE", len(content) - more)
+    assert refused(weights.read, io.BytesIO(content), len(content), "m") is bool(more)
+
+
 # labels and features
 
 
@@ -299,24 +384,24 @@ def test_pixels_are_bright_above_127() -> None:
 
 
 def test_features_of_another_range_are_refused() -> None:
-    def refused(x: list[float], scale: float, trained: tuple[float, float] = (0, 1)) -> bool:
+    def is_refused(x: list[float], scale: float, trained: tuple[float, float] = (0, 1)) -> bool:
         try:
             base.check_range(np.array([x]), scale, lambda: trained, "x")
         except DataError:
             return True
         return False
 
-    assert refused([0, 1], PIXEL)
-    assert refused([0, 0.1], PIXEL)
-    assert not refused([0, 0], PIXEL)
-    assert not refused([-0.1, 1], PIXEL)
-    assert not refused([0, 1.1], PIXEL)
-    assert refused([0, 128], 1)
-    assert not refused([0, 127], 1)
-    assert refused([0, 128], 1, (-1, 1))
-    assert not refused([0, 128], 1, (-1.1, 1))
-    assert not refused([0, 128], 1, (-1, 1.1))
-    assert not refused([0, 128.5], 1)
+    assert is_refused([0, 1], PIXEL)
+    assert is_refused([0, 0.1], PIXEL)
+    assert not is_refused([0, 0], PIXEL)
+    assert not is_refused([-0.1, 1], PIXEL)
+    assert not is_refused([0, 1.1], PIXEL)
+    assert is_refused([0, 128], 1)
+    assert not is_refused([0, 127], 1)
+    assert is_refused([0, 128], 1, (-1, 1))
+    assert not is_refused([0, 128], 1, (-1.1, 1))
+    assert not is_refused([0, 128], 1, (-1, 1.1))
+    assert not is_refused([0, 128.5], 1)
 
 
 @pytest.mark.parametrize("scale", [0, -1, math.inf, math.nan])
