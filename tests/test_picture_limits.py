@@ -243,6 +243,17 @@ def test_lines_are_looked_for_in_pictures_of_60_pixels_a_side() -> None:
             assert without_lines(ink.T).any() != (goes and is_line)
 
 
+@pytest.mark.parametrize("upright", [False, True])
+@pytest.mark.parametrize(("degrees", "goes"), [(-11.2, False), (-10, True), (-9.7, True), (10, True), (11.2, False)])
+def test_lines_of_ten_degrees_go_and_those_of_eleven_stay(degrees: float, goes: bool, upright: bool) -> None:
+    rows, columns = np.indices((240, 480))
+    height = rows - np.tan(np.radians(degrees)) * (columns - 240)
+    ink = np.where(np.abs((height % 60) - 30) < 1, 0.3, 0).astype(np.float32)
+    found = without_lines(ink.T if upright else ink)
+    left = (found > 0).sum() / (ink > 0).sum()
+    assert left < 0.2 if goes else left == 1
+
+
 @pytest.mark.parametrize(("first", "last", "goes"), [(0, 200, True), (0, 197, True), (0, 190, False), (1, 200, False)])
 def test_a_line_begins_and_ends_at_the_edges(first: int, last: int, goes: bool) -> None:
     ink = np.zeros((100, 200), np.float32)
