@@ -165,6 +165,11 @@ def test_numbers_of_any_range_are_brought_to_one(top: float, full: float) -> Non
     )
 
 
+def test_sixteen_bits_go_from_black_to_white() -> None:
+    values = np.array([[0, 1, 32_768, 65_535]], np.uint16)
+    np.testing.assert_allclose(decode(saved(Image.fromarray(values), "PNG")), values / 65_535, rtol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("ink", "alpha", "is_the_shape"),
     [(255, 0, True), (243, 0, True), (238, 0, False), (255, 243, False), (255, 238, True), (0, 0, False)],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 import os
@@ -13,12 +14,13 @@ import numpy as np
 import pytest
 
 import fastnn as package
+from fastnn import plots, reports
 from fastnn.answers import Answers
 from fastnn.bench import Phase, Row
 from fastnn.cli import charts, display
 from fastnn.cli.app import _seconds
 from fastnn.cli.main import run
-from fastnn.datasets import checked_split
+from fastnn.datasets import Status, checked_split
 from fastnn.gradcheck import Check
 from fastnn.model import Prediction
 from fastnn.training import Epoch, Progress
@@ -341,3 +343,95 @@ def test_a_run_without_test_examples_says_what_it_knows(
     assert wanted in said.out
     assert ("30 validation examples" in said.out) is watched
     assert "no test examples" in said.out
+
+
+def test_a_report_says_what_was_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[tuple[str, Any]] = []
+    for name in ("history", "confusion", "calibration", "confidence", "predictions", "first_weights"):
+        monkeypatch.setattr(plots, name, lambda *given, name=name: drawn.append((name, given)) or name)
+    monkeypatch.setattr(plots, "save", str.encode)
+    network = package.Network.mlp(4, (3,), 2)
+    metadata = {
+        "classes": ["a", "<b>"],
+        "calibration": {"unsure_below": 0.75},
+        "data": {"name": "d", "examples": 9},
+        "history": {"epochs": 7},
+        "training": {"seed": 5},
+    }
+    model = package.Model(network, network.initial_parameters(0, "he"), metadata)
+    p = np.array([[0.75, 0.25], [0.5, 0.5], [0.125, 0.875], [1.0, 0.0]])
+    found = Answers(checked_split(np.eye(4), [0, 0, 1, 1], 2, "x"), p, ("a", "<b>"), (2, 2), "train")
+    text = reports.html(model, found, "m & m", {"epoch": [1]}, (2, 2))
+    rows = re.findall(r"<tr><th>([^<]*)<td>([^<\n]*)", text)
+    assert rows == [
+        ("right", "75.00% of 4 train examples"),
+        ("mean loss", f"{(-np.log([0.75, 0.5, 0.875]).sum() - np.log(1e-300)) / 4:.4f}"),
+        ("calibration error", f"{(0.25 + 0.5 + 0.125 + 1) / 4:.2%}"),
+        ("called unsure", "25.00% (below 75%)"),
+        ("layers", "4-3-2"),
+        ("parameters", "23"),
+        ("trained on", "d, 9 examples"),
+        ("epochs", "7"),
+        ("SHA-256 of the parameters", model.sha256),
+        ("seed", "5"),
+    ]
+    assert re.findall(r"<h2>([^<]*)", text) == [
+        *("Training", "What is taken for what", "How far it can be believed", "Class by class"),
+        *("Wrong, and sure of it", "Least sure", "What the first layer looks for", "Settings"),
+    ]
+    assert [base64.b64decode(one).decode() for one in re.findall('base64,([^"]*)', text)] == [name for name, _ in drawn]
+    assert "<title>m &amp; m</title>" in text
+    wrong, unsure = (given for name, given in drawn if name == "predictions")
+    assert (wrong[2].tolist(), unsure[2].tolist(), wrong[4], unsure[4]) == ([1], [0, 0, 1, 1], 1, 4)
+    drawn.clear()
+    plain = reports.html(package.Model(network, model.parameters), found, "m")
+    assert ("trained on", "unknown, unknown examples") in re.findall(r"<tr><th>([^<]*)<td>([^<\n]*)", plain)
+    assert [name for name, _ in drawn] == ["confusion", "calibration", "confidence", "predictions", "predictions"]
+    assert "Settings" not in plain
+
+
+def test_what_is_shown_of_a_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    network = package.Network.mlp(1_000, (3,), 2)
+    parameters = network.initial_parameters(0, "he")
+    parameters[3][0] = 2e6
+    package.Model(network, parameters, {"classes": ["a", "b"], "about": "x" * 600}).save(tmp_path / "m.npz")
+    assert run(["show", str(tmp_path / "m.npz")]) == 0
+    told = capsys.readouterr()
+    lines = told.out.splitlines()
+    assert lines[0] == f"{tmp_path / 'm.npz'}: 3,011 parameters, float32"
+    assert [line.split() for line in lines[3:5]] == [["0", "1,000", "3", "relu"], ["1", "3", "2", "identity"]]
+    assert len(lines[2]) == len(lines[3].rpartition("relu")[0]) + len("activation")
+    (about,) = (line for line in lines if line.startswith("about: "))
+    assert about == f'about: "{"x" * 498}…'
+    assert 'classes: ["a", "b"]' in lines
+    assert not [line for line in lines if line.startswith(("layers:", "activations:"))]
+    assert "warning: a parameter of 2e+06" in told.err
+    assert run(["show", str(tmp_path / "m.npz"), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["layers"], found["parameters"], found["dtype"]) == ([1_000, 3, 2], 3_011, "float32")
+
+
+def test_what_is_known_of_the_data_sets(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    found = [Status("a", "title", "there", 12_345_678, "sound"), Status("bb", "other", "nowhere", 0, "missing")]
+    monkeypatch.setattr("fastnn.datasets.status", lambda: found)
+    assert run(["data"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split() for line in lines[2:]] == [
+        ["a", "there", "12.3", "MB", "sound", "title"],
+        ["bb", "nowhere", "-", "missing", "other"],
+    ]
+    assert lines[2].index("12.3 MB") + 6 == lines[3].index("-")
+    assert run(["data", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[0])["bytes"] == 12_345_678
+
+
+def test_a_model_is_tried_when_it_is_converted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    small = package.Network.mlp(5, (3,), 2)
+    parameters = small.initial_parameters(0, "he")
+    for factor, said in ((1, "all outputs are finite"), (1e300, "WARNING: some outputs are not finite")):
+        wide = [p.astype(np.float64) * factor for p in parameters]
+        package.Model(small, wide, {"classes": ["a", "b"]}).save(tmp_path / "m.npz")
+        assert run(["convert", str(tmp_path / "m.npz"), str(tmp_path / "m.json")]) == 0
+        lines = capsys.readouterr().out.splitlines()
+        assert lines[0].startswith(f"{tmp_path / 'm.json'}: 5-3-2, sha256 ")
+        assert lines[1].startswith(f"activations: relu, identity; {said}")

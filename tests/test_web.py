@@ -834,8 +834,11 @@ def test_a_training_that_is_stopped_or_fails(monkeypatch: pytest.MonkeyPatch) ->
     found.start({"epochs": "2", "hidden": "4"})
     assert heard(found)[-1] == {"event": "failed", "text": "auto: not pictures of 28x28"}
     assert kept == []
+    monkeypatch.setattr(room, "load", lambda name: make_dataset(60, 784, 10))
+    found.start({"epochs": "500", "hidden": "4"})
     found.close()
     assert not found.busy
+    room.Room(lambda name, model: None, kept.remove).close()  # nothing was ever trained
 
 
 def test_a_training_that_is_stopped_later_keeps_what_was_learned(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -62,7 +62,7 @@ def _told(module: ModuleType, name: str, value: Any) -> Iterator[str]:
         yield from (f"{shown}[{key!r}] = {_shown(one)}" for key, one in value.items())
     elif name.isupper() and isinstance(value, tuple) and _is_of_ours(value):
         yield from (f"{shown}[{n}] = {_shown(one)}" for n, one in enumerate(value))
-    elif name.isupper() and name != "TYPE_CHECKING" and _is_plain(value):
+    elif name.isupper() and _is_plain(value):
         yield f"{shown} = {_shown(value)}"
 
 
