@@ -497,3 +497,50 @@ def test_the_units_of_the_largest_weights_are_shown(monkeypatch: pytest.MonkeyPa
     for units in (3, 20, 60, 61, 120):
         plots.first_weights(np.ones((4, units)), (2, 2))
     assert grids == [(1, 3), (2, 10), (6, 10), (4, 16), (7, 16)]
+
+
+def test_how_many_are_shown(
+    found: Answers, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked: list[tuple[Any, ...]] = []
+    chosen = Answers.chosen
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("fastnn.cli.plotting._answers", lambda *given: found)
+    monkeypatch.setattr(Answers, "chosen", lambda self, *given: asked.append(given) or chosen(self, *given))
+    monkeypatch.setattr(plots, "predictions", lambda *given: asked.append((len(given[0]), given[-1])))
+    monkeypatch.setattr(
+        plots, "first_weights", lambda weights, shape, most: asked.append((*weights.shape, shape, most))
+    )
+    monkeypatch.setattr(charts, "first_weights", lambda weights, shape, most: asked.append((most,)) or "")
+    monkeypatch.setattr(plots, "save", lambda figure, kind: kind.encode())
+    for options, wanted in (
+        ("", [("each", 40), (40, 8)]),
+        ("--text", [("each", 8)]),
+        ("--count 3 --wrong", [("wrong", 3), (3, 3)]),
+        ("--count 400 --most-confident", [("most-confident", 400), (300, 8)]),
+        ("--count 1 --least-confident --text", [("least-confident", 1)]),
+    ):
+        asked.clear()
+        assert run(["plot", "predictions", *options.split()]) == 0
+        assert asked == wanted
+    weights = ["plot", "weights", "-w", str(folder / "model.safetensors")]
+    for options, wanted in (
+        ("", [(784, 40, (28, 28), 96)]),
+        ("--text", [(8,)]),
+        ("--count 400", [(784, 40, (28, 28), 400)]),
+        ("--count 1 --text", [(1,)]),
+    ):
+        asked.clear()
+        assert run([*weights, *options.split()]) == 0
+        assert asked == wanted
+    capsys.readouterr()
+    for command in (["plot", "predictions"], weights):
+        for count in ("0", "401"):
+            assert run([*command, "--count", count]) == 2
+            assert f"--count {count}" in capsys.readouterr().err
+    for name, kind in (("a.PNG", "png"), ("a.svg", "svg"), ("b.pdf", "pdf")):
+        assert run([*weights, "--out", name]) == 0
+        assert Path(name).read_text() == kind
+    monkeypatch.setattr(Answers, "chosen", lambda self, *given: np.zeros(0, int))
+    assert run(["plot", "predictions", "--wrong"]) == 0
+    assert "every answer is right" in capsys.readouterr().err

@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from photos import many
 from PIL import Image
 
 import fastnn as package
+from fastnn.cli.main import run
 from fastnn.datasets import draw
 from fastnn.errors import UsageError
 from fastnn.images import decode, prepare_digit
@@ -968,3 +969,59 @@ def test_pictures_of_all_sizes_up_to_the_limit(ask: Client) -> None:
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (280, 280), np.uint8)).save(out, "PNG")
     found = ask("POST", "/predict", content=out.getvalue(), headers={"content-type": "image/png"})
     assert found.status_code == 200
+
+
+def test_what_the_command_serves(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Where, for whom, and whether a browser is opened: stand-ins for what would serve."""
+    from fastnn.web import app, serving
+
+    done: list[Any] = []
+
+    def serve(application: Any, listening: socket.socket, ready: Callable[[], None]) -> None:
+        ready()
+
+    def bound(host: str, port: int) -> socket.socket:
+        done.append((host, port))
+        return serving_on(host)
+
+    def serving_on(host: str) -> socket.socket:
+        found = socket.socket(socket.AF_INET)
+        found.bind(("127.0.0.1", 0))
+        return found
+
+    monkeypatch.setattr(serving, "serve", serve)
+    monkeypatch.setattr(serving, "bound", bound)
+    monkeypatch.setattr(
+        app, "application", lambda models, hosts, training: done.append((list(models), hosts, training))
+    )
+    monkeypatch.setattr("webbrowser.open", lambda address: done.append("browser"))
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "1")  # what the command would set for good
+    for name in ("DISPLAY", "WAYLAND_DISPLAY"):
+        monkeypatch.delenv(name, raising=False)
+    for options, wanted in (
+        ([], [(["mnist"], (), True), ("127.0.0.1", 8_000)]),
+        (["--port", "65535", "--host", "::1"], [(["mnist"], (), True), ("::1", 65_535)]),
+        (["--port", "0", "--host", "0.0.0.0", "--allow-host", "a"], [(["mnist"], ["a"], False), ("0.0.0.0", 0)]),
+    ):
+        done.clear()
+        assert run(["draw", *options]) == 0
+        assert done == wanted
+        said = capsys.readouterr()
+        assert said.out.startswith("http://[::1]:" if "::1" in options else f"http://{wanted[1][0]}:")
+        assert said.out.endswith("/\n")
+        assert ("others can reach this server" in said.err) is ("a" in options)
+    for port in ("-1", "65536"):
+        assert run(["draw", "--port", port]) == 2
+        assert f"--port {port}" in capsys.readouterr().err
+    assert run(["draw", "--host", "0.0.0.0"]) == 2
+    if sys.platform == "linux":
+        for name in ("DISPLAY", "WAYLAND_DISPLAY"):
+            with monkeypatch.context() as inside:
+                inside.setenv(name, ":0")
+                for option, opened in (("--open", True), ("--no-open", False)):
+                    done.clear()
+                    assert run(["draw", option]) == 0
+                    deadline = time.monotonic() + 5
+                    while opened and "browser" not in done and time.monotonic() < deadline:
+                        time.sleep(0.01)
+                    assert ("browser" in done) is opened
