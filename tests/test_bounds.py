@@ -378,6 +378,16 @@ def test_what_pixels_are(values: list[float], scale: float) -> None:
             assert base.value_scale(base.checked_features(x, "x")) == scale
 
 
+def test_every_piece_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(base, "_CHUNK_BYTES", 4)
+    for rows, scale in (([0, 1, 2], PIXEL), ([2, 1, 0], PIXEL), ([1, 1, 0], 1)):
+        assert base.value_scale(np.array(rows, np.uint8).reshape(3, 1).repeat(4, axis=1)) == scale
+        assert base.value_scale(np.array(rows, np.float32).reshape(3, 1)) == scale
+    for last in (2.5, -1, 256):
+        assert base.value_scale(np.array([[2], [2], [last]], np.float32)) == 1
+    assert base.value_range(np.array([[2], [7], [-3]], np.float32)) == (-3, 7)
+
+
 def test_pixels_are_bright_above_127() -> None:
     assert not base.are_pixels(np.array([[0, 127]], np.uint8))
     assert base.are_pixels(np.array([[0, 128]], np.uint8))
