@@ -310,13 +310,6 @@ def test_classes_of_another_set_are_those_of_the_model(tmp_path: Path, capsys: p
     found = json.loads(capsys.readouterr().out)
     assert found["accuracy"] > 0.9
     assert [sum(row) for row in found["confusion"]] == [0, 20, 20]
-    numbers = tmp_path / "numbers.csv"
-    numbers.write_text(
-        three_clusters(("a", "b", "c"), 40).replace("a\n", "1\n").replace("b\n", "2\n").replace("c", "4")
-    )
-    package.train(package.load_data(numbers, numbers=True), 8, loss="squared", epochs=2).save(tmp_path / "r.npz")
-    assert run(["evaluate", "-w", str(tmp_path / "r.npz"), "--data", str(numbers)]) == 0
-    assert re.fullmatch(r"numbers, train: loss [\d.e+]+ on 120 examples\n", capsys.readouterr().out)
 
 
 @pytest.mark.parametrize("loss", ["softmax", "squared"])
