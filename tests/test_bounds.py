@@ -5,6 +5,8 @@ from __future__ import annotations
 import gzip
 import io
 import math
+import os
+import stat
 import struct
 import zipfile
 from collections.abc import Callable
@@ -586,12 +588,12 @@ def test_a_folder_that_cannot_be_synced_is_no_error(name: str, tmp_path: Path, m
     real, folders = getattr(files.os, name), []
 
     def refuse(what: Any, *rest: Any) -> Any:
-        is_folder = Path(what).is_dir() if name == "open" else Path(f"/dev/fd/{what}").is_dir()
-        if is_folder:
+        if Path(what).is_dir() if name == "open" else stat.S_ISDIR(os.fstat(what).st_mode):
             folders.append(what)
             raise OSError("not here")
         return real(what, *rest)
 
+    monkeypatch.setattr(files, "fcntl", None)
     monkeypatch.setattr(files.os, name, refuse)
     with files.atomic_write(tmp_path / "m") as file:
         file.write(b"new")
