@@ -416,6 +416,71 @@ def test_features_of_another_range_are_refused() -> None:
     assert not is_refused([0, 128.5], 1)
 
 
+@pytest.mark.parametrize(
+    ("features", "high", "low", "shape", "table"),
+    [
+        (64, 255, 0, (8, 8), False),
+        (64, 128, 0, (8, 8), False),
+        (64, 127, 0, None, True),
+        (65, 255, 0, None, True),
+        (49, 255, 0, None, True),
+        (192, 255, 0, None, False),  # 8 x 8 in three colours
+        (191, 255, 0, None, True),
+        (147, 255, 0, None, True),  # 7 x 7
+        (5, 1, 0, None, False),
+        (5, 1.1, 0, None, True),
+        (5, 1, -0.1, None, True),
+    ],
+)
+def test_what_arrays_are(features: int, high: float, low: float, shape: tuple[int, int] | None, table: bool) -> None:
+    x = np.zeros((2, features))
+    x[0, 0], x[1, 1] = high, low
+    found = from_arrays(x, [0, 1])
+    assert (found.image_shape, found.table) == (shape, table)
+
+
+def test_arrays_with_axes_are_pictures() -> None:
+    for shape, wanted in (((2, 3, 4), (3, 4)), ((2, 3, 4, 1), (3, 4)), ((2, 3, 4, 3), None), ((2, 3, 4, 1, 1), None)):
+        found = from_arrays(np.full(shape, 7.5), [0, 1])
+        assert (found.image_shape, found.table) == (wanted, False)
+
+
+def test_networks_at_their_limits(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert Network.mlp(2**20, (1,), 1).sizes == (2**20, 1, 1)
+    assert Network.mlp(1, (), 1).parameter_count == 2
+    assert Network.mlp(3, (4, 5), 2, ("tanh", "relu")).activations == ("tanh", "relu", "identity")
+    for wrong in ((2**20 + 1, (1,), 1), (1, (0,), 1), (0, (), 1), (1, (), 0)):
+        with pytest.raises(UsageError, match="expected 1 to"):
+            Network.mlp(*wrong)
+    for count in (0, 3, 4):
+        with pytest.raises(UsageError, match="activations for"):
+            Network.mlp(3, (4, 5), 2, ["tanh"] * count)
+    monkeypatch.setattr("fastnn.network.MAX_PARAMETERS", 4 * 4 + 5 * 2)
+    assert Network.mlp(3, (4,), 2).parameter_count == 26
+    monkeypatch.setattr("fastnn.network.MAX_PARAMETERS", 25)
+    with pytest.raises(UsageError, match="26 parameters"):
+        Network.mlp(3, (4,), 2)
+
+
+@pytest.mark.parametrize(
+    ("how", "activation", "deviation", "most"),
+    [
+        ("he", "relu", (2 / 400) ** 0.5, 9),
+        ("he", "leaky-relu", (2 / 400) ** 0.5, 9),
+        ("he", "gelu", (2 / 400) ** 0.5, 9),
+        ("he", "tanh", (1 / 400) ** 0.5, 9),
+        ("glorot", "relu", (2 / 500) ** 0.5, (6 / 500) ** 0.5),
+    ],
+)
+def test_the_first_weights_are_as_large_as_described(how: str, activation: str, deviation: float, most: float) -> None:
+    w, b = Network.mlp(400, (100,), 2, activation).initial_parameters(0, how)[:2]
+    assert w.std() == pytest.approx(deviation, rel=0.02)
+    assert abs(w.mean()) < deviation / 50
+    assert np.abs(w).max() <= most
+    assert not b.any()
+    assert (w != Network.mlp(400, (100,), 2, activation).initial_parameters(1, how)[0]).any()
+
+
 @pytest.mark.parametrize("scale", [0, -1, math.inf, math.nan])
 def test_scales_that_cannot_be(scale: float) -> None:
     with pytest.raises(DataError, match="scale"):
