@@ -8,6 +8,7 @@ import json
 import os
 import re
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,10 +18,11 @@ import fastnn as package
 from fastnn import plots, reports
 from fastnn.answers import Answers
 from fastnn.bench import Phase, Row
-from fastnn.cli import charts, display
+from fastnn.cli import charts, display, running
 from fastnn.cli.app import _seconds
 from fastnn.cli.main import run
 from fastnn.datasets import Status, checked_split
+from fastnn.errors import RunError
 from fastnn.gradcheck import Check
 from fastnn.model import Prediction
 from fastnn.training import Epoch, Progress
@@ -428,3 +430,60 @@ def test_a_model_is_tried_when_it_is_converted(tmp_path: Path, capsys: pytest.Ca
         lines = capsys.readouterr().out.splitlines()
         assert lines[0].startswith(f"{tmp_path / 'm.json'}: 5-3-2, sha256 ")
         assert lines[1].startswith(f"activations: relu, identity; {said}")
+
+
+@pytest.mark.parametrize(
+    ("test", "kept", "threads", "problem", "helped"),
+    [
+        (True, False, 2, None, True),
+        (True, False, 1, None, False),
+        (True, True, 2, None, False),
+        (False, False, 2, None, False),
+        (True, False, 2, "no room", False),
+    ],
+)
+def test_where_the_evaluation_of_a_run_is_compiled(
+    test: bool, kept: bool, threads: int, problem: str | None, helped: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In another process, if there is a core for it, something to compile, and a place to keep it."""
+    done: list[str] = []
+    fails = iter((False, True))
+
+    class Recorded:
+        def __init__(self, job: str) -> None:
+            done.append(job)
+
+        def wait(self) -> None:
+            done.append("wait")
+            if next(fails):
+                raise RunError("compiled here then")
+
+        def stop(self) -> None:
+            done.append("stop")
+
+    monkeypatch.setattr("fastnn.warmup.Job", Recorded)
+    monkeypatch.setattr("fastnn.machine.available_threads", lambda: threads)
+    monkeypatch.setattr("fastnn.kernels.cache.folder_problem", lambda folder: problem)
+    split = checked_split(np.zeros((2, 3), np.uint8), [0, 1], 2, "x")
+    run = SimpleNamespace(
+        dataset=SimpleNamespace(test=split if test else None, train=split),
+        validation=None,
+        evaluation_is_kept=lambda: kept,
+        compile=lambda: done.append("train"),
+        compile_evaluation=lambda: done.append("evaluate"),
+    )
+    for _ in range(2):
+        done.clear()
+        running._compile(run)  # type: ignore[arg-type]
+        wanted = ["evaluate uint8", "train", "wait", "evaluate", "stop"] if helped else ["train", *["evaluate"] * test]
+        assert done == wanted
+    run.compile = lambda: done[10**9]
+    done.clear()
+    with pytest.raises(IndexError):
+        running._compile(run)  # type: ignore[arg-type]
+    assert done == (["evaluate uint8", "stop"] if helped else [])
+    run.dataset.test, run.validation, run.compile = None, split, lambda: None
+    fails = iter((False,))
+    done.clear()
+    running._compile(run)  # type: ignore[arg-type]
+    assert "evaluate" in done
