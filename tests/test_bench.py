@@ -85,7 +85,8 @@ def test_phases_are_those_of_the_fastest_epoch(monkeypatch: pytest.MonkeyPatch) 
     class Counted:
         def __init__(self, data: Dataset, settings: Any) -> None:
             self.dataset, self.epochs = data, settings.epochs
-            assert (settings.hidden, settings.batch_size, settings.threads) == ((7,), 64, 2)
+            asked = settings.hidden, settings.epochs, settings.batch_size, settings.learning_rate, settings.threads
+            assert asked == ((7,), 4, 64, 0.05, 2)
 
         def count_phases(self) -> np.ndarray:
             self.clock = np.zeros((2, len(PHASES) + 3), np.int64)
@@ -111,3 +112,22 @@ def test_phases_are_those_of_the_fastest_epoch(monkeypatch: pytest.MonkeyPatch) 
     np.testing.assert_allclose(rows[2].microseconds, (8_000, 8_000))
     assert [row.share for row in rows] == pytest.approx([5 / 16, 11 / 16, 1])
     assert closed == [True]
+
+
+def test_the_epoch_that_is_timed_is_the_fastest_but_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+
+    class Timed:
+        def __init__(self, data: Dataset, settings: Any) -> None:
+            asked.extend((settings.hidden, settings.epochs, settings.batch_size, settings.learning_rate))
+            asked.append(settings.threads)
+
+        def __iter__(self) -> Any:
+            return iter([SimpleNamespace(seconds=seconds) for seconds in (0.1, 0.5, 0.25, 0.75)])
+
+        def close(self) -> None:
+            asked.append("closed")
+
+    monkeypatch.setattr("fastnn.training.Training", Timed)
+    assert bench.epoch_seconds(bench.random_dataset(10, 4, 2), (4, 6, 5, 2), 32, 3) == 0.25
+    assert asked == [(6, 5), 4, 32, 0.05, 3, "closed"]

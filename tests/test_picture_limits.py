@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from hostile_pictures import chunk, saved
-from PIL import Image, ImageColor
+from PIL import Image, ImageColor, ImageDraw, ImageFont
 
 from fastnn.errors import ImageError
 from fastnn.images import containers, decode, decoding, drawing, prepare_plain, ready_digits
@@ -402,6 +402,12 @@ def is_of(colour: str, pixels: np.ndarray) -> np.ndarray:
     return (np.abs(pixels - np.array(ImageColor.getrgb(colour))) < 2).all(axis=-1)
 
 
+def size_of(text: str, points: float) -> tuple[float, float]:
+    """Width and height of a text in the font of marks."""
+    place = ImageDraw.Draw(Image.new("L", (1, 1))).textbbox((0, 0), text, ImageFont.load_default(points))
+    return place[2], place[3]
+
+
 def test_marks_are_drawn_around_what_was_read() -> None:
     """A picture of 100 x 200 is enlarged 6.4 times; boxes lie 6 pixels outside, 3 wide, texts above or else below."""
     marks = [drawing.Mark((0.25, 0.5, 0.75, 0.75), "3 99%"), drawing.Mark((0.5, 0.01, 0.6, 0.2), "4", sure=False)]
@@ -415,11 +421,12 @@ def test_marks_are_drawn_around_what_was_read() -> None:
     assert (found[top + 3 : bottom - 2, left + 3 : right - 2] == 128).all()
     above = np.flatnonzero(sure[:top, left])
     assert above.max() == top - 1
-    assert 20 <= np.ptp(above) + 1 <= 60
+    wide, high = size_of("3 99%", 0.22 * 160)
+    assert len(above) == high + 4
+    assert np.ptp(np.flatnonzero(sure[above.min()])) == wide + 6
     assert not unsure[:, : 640 - 7].any()
-    below = np.flatnonzero(unsure[140:, 634]) + 140  # there is no room above
-    assert below.min() == 134 + 6
-    assert 15 <= np.ptp(below) + 1 <= 40
+    below = np.flatnonzero(unsure[:, 634])  # there is no room above
+    assert below.max() == 134 + size_of("4", 0.22 * 121.6)[1] + 4
     colours = opened(drawing.annotated(np.full((700, 650, 3), (1.0, 0.0, 0.5)), []))
     assert colours.shape == (700, 650, 3)
     assert (colours == (255, 0, 128)).all()
@@ -435,7 +442,8 @@ def test_texts_of_marks_stay_in_the_picture() -> None:
 
 
 def test_steps_stand_side_by_side_below_each_other_their_names() -> None:
-    steps = [("one", np.zeros((90, 45))), ("two", np.full((360, 36), 0.5)), ("a long name for it", np.zeros((9, 90)))]
+    stripes = np.tile(np.array([[0.0], [1.0]]), (180, 36))
+    steps = [("one", np.zeros((90, 45))), ("two", stripes), ("a long name for it", np.zeros((9, 90)))]
     found = opened(drawing.strip(steps))
     assert found.shape[0] == 180 + 2 * 12 + 24
     dark = (found[102] == 0).all(axis=-1)
@@ -450,4 +458,6 @@ def test_steps_stand_side_by_side_below_each_other_their_names() -> None:
     assert column[:200].sum() == 32
     assert found.shape[1] - 1 - last.max() == 12
     assert (found[204:] < 128).any(axis=(0, 2)).sum() > 60  # the names
+    name = round(ImageDraw.Draw(Image.new("L", (1, 1))).textlength("two", ImageFont.load_default(15)))
+    assert found.shape[1] == 4 * 12 + 90 + name + 324
     assert np.asarray(drawing._image(np.array([[-0.5, 0.0, 0.2, 1.0, 1.5]]))).tolist() == [[0, 0, 51, 255, 255]]
