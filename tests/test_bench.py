@@ -16,7 +16,8 @@ def test_the_rates_of_the_table_are_operations_over_seconds(monkeypatch: pytest.
     asked: list[tuple[Any, ...]] = []
     digits = Dataset("d", checked_split(np.zeros((2_000, 784), np.uint8), [0, 1] * 1_000, 2, "d"), None, ("a", "b"))
     monkeypatch.setattr(bench, "peak_gflops", lambda: 50.0)
-    monkeypatch.setattr(bench, "fastest", lambda run, repeats: 0.5)
+    repeated: list[int] = []
+    monkeypatch.setattr(bench, "fastest", lambda run, repeats: repeated.append(repeats) or 0.5)
     monkeypatch.setattr(bench, "product_seconds", lambda *sizes: asked.append(sizes) or (0.25, 0.125))
     monkeypatch.setattr(bench, "epoch_seconds", lambda data, *given: asked.append(given) or 0.25)
     monkeypatch.setattr(bench, "numpy_epoch", lambda data, *given: asked.append(given))
@@ -39,6 +40,7 @@ def test_the_rates_of_the_table_are_operations_over_seconds(monkeypatch: pytest.
     nets = [((784, 128, 10), 64), ((784, 128, 10), 256), ((784, 512, 512, 10), 128)]
     epochs = [given for net in nets for given in (net, (*net, 3))]
     assert asked == [(64, 784, 128), (256, 1024, 1024), (20_000, 1), *epochs]
+    assert repeated == [20, 20, 2, 2, 2]
     assert "64 x 784 x 128" in rows[1].work
     assert "784-512-512-10, batch 128" in rows[-1].work
 
@@ -131,3 +133,26 @@ def test_the_epoch_that_is_timed_is_the_fastest_but_the_first(monkeypatch: pytes
     monkeypatch.setattr("fastnn.training.Training", Timed)
     assert bench.epoch_seconds(bench.random_dataset(10, 4, 2), (4, 6, 5, 2), 32, 3) == 0.25
     assert asked == [(6, 5), 4, 32, 0.05, 3, "closed"]
+
+
+def test_rates_of_the_machine_and_of_products(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kernels are not run: a stand-in says how long they took."""
+    from fastnn.kernels.host import SHAPE
+    from fastnn.kernels.measure import PEAK_FLOPS_A_ROUND
+
+    repeated: list[int] = []
+    monkeypatch.setattr(bench, "fastest", lambda run, repeats=5: repeated.append(repeats) or 0.5)
+    for dtype, size in (("float32", 4), ("float64", 8)):
+        wanted = 100_000 * PEAK_FLOPS_A_ROUND * SHAPE.panel_width(size) / 0.5 / 1e9
+        assert bench.peak_gflops(dtype) == pytest.approx(wanted)
+    assert repeated == [10, 10]
+    assert bench.product_seconds(4, 8, 16) == (0.5 / 195_312, 0.5 / 195_312)
+    assert bench.product_seconds(1_000, 400, 300) == (0.5, 0.5)
+
+
+def test_the_steps_of_an_epoch_once_more() -> None:
+    done: list[tuple[int, float]] = []
+    run: Any = SimpleNamespace(state=SimpleNamespace(step=9, seconds=2.5))
+    run._steps = lambda: done.append((run.state.step, run.state.seconds))
+    bench.again(run)
+    assert done == [(0, 0.0)]
