@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import subprocess
 import sys
 import threading
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -443,4 +445,21 @@ def test_an_epoch_says_what_it_was(small: Dataset) -> None:
     assert (history["best_epoch"], history["best_validation_loss"]) == (best.epoch, best.validation_loss)
     assert (history["epochs"], history["loss"], history["accuracy"]) == (2, last.loss, last.accuracy)
     assert (run.state.epoch, run.state.step, run.state.seconds) == (2, 0, 0.0)
+    run.close()
+
+
+def test_progress_counts_the_examples_of_an_epoch(small: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second passes between two looks at the clock, so that every step is told of."""
+    ticks = itertools.count()
+    monkeypatch.setattr("fastnn.training.time", SimpleNamespace(perf_counter=lambda: float(next(ticks))))
+    seen: list[Progress] = []
+    run = Training(small, Settings((4,), epochs=2, batch_size=50), on_progress=seen.append)
+    run._steps_a_call = 1
+    first, _ = list(run)
+    assert [(one.epoch, one.done, one.examples) for one in seen] == [
+        (epoch, done, 203) for epoch in (1, 2) for done in (50, 100, 150, 200, 203)
+    ]
+    assert seen[4].loss == pytest.approx(first.loss)
+    assert seen[4].accuracy == pytest.approx(first.accuracy)
+    assert [one.seconds for one in seen[:5]] == sorted({one.seconds for one in seen[:5]})
     run.close()
