@@ -23,6 +23,7 @@ from fastnn.datasets import base, from_arrays, idx, labels, pictures
 from fastnn.datasets.base import PIXEL, Dataset
 from fastnn.datasets.labels import class_names, distinct, plain_labels, written_type
 from fastnn.errors import DataError, ModelFileError, RunError, UsageError
+from fastnn.feeding import example_weights
 from fastnn.formats import base as formats_base
 from fastnn.formats import json_text, linear, safetensors
 from fastnn.images import Prepared
@@ -519,6 +520,17 @@ def test_a_share_of_each_class_is_kept_apart() -> None:
     assert (len(train), len(held)) == (30, 10)
     assert np.bincount(held.y).tolist() == [5, 5]
     assert sorted([*train.x[:, 0], *held.x[:, 0]]) == list(range(40))
+
+
+def test_balanced_classes_weigh_the_same_however_few_they_have() -> None:
+    x, y = np.zeros((4, 2)), [0, 0, 2, 0]  # nobody of class 1
+    split = Split(x, y)
+    assert example_weights(split, Settings()) is None
+    balanced = Settings(class_weight="balanced")
+    np.testing.assert_allclose(example_weights(split, balanced), [2 / 3, 2 / 3, 2, 2 / 3])
+    weighted = Split(x, y, [1, 2, 3, 0])
+    np.testing.assert_allclose(example_weights(weighted, balanced), [2 / 3, 4 / 3, 6, 0])
+    assert example_weights(weighted, Settings()).tolist() == [1, 2, 3, 0]
 
 
 # archives and files
