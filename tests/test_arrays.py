@@ -15,6 +15,7 @@ from fastnn.datasets.base import PIXEL, check_labels, checked_features, value_sc
 from fastnn.datasets.labels import distinct, indices_of, natural, plain_labels
 from fastnn.errors import DataError, UsageError
 from fastnn.feeding import changed
+from fastnn.preparation import scaling_of
 
 SMALL = {"hidden": (8,), "epochs": 1}
 
@@ -497,3 +498,33 @@ def test_texts_of_numbers_come_back_as_texts() -> None:
     base = make_dataset(90, 6, 3)
     names = np.array(["1", "2", "10"])[base.train.y]
     assert set(fastnn.train((base.train.x, names), 8, epochs=1).predict(base.train.x)) <= {"1", "2", "10"}
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "dtype"),
+    [
+        (0, 255, "uint8"),
+        (-1, 255, "float32"),
+        (0, 256, "float32"),
+        (-(2**24), 2**24, "float32"),
+        (-(2**24) - 1, 0, "float64"),
+        (0, 2**24 + 1, "float64"),
+    ],
+)
+def test_whole_numbers_become_the_narrowest_type_that_holds_them(low: int, high: int, dtype: str) -> None:
+    x = np.array([[low, high], [high, low]], np.int64)
+    assert checked_features(x, "x").dtype == dtype
+
+
+def test_a_feature_that_hardly_changes_stays_as_it_is() -> None:
+    """Beside its mean, or beside 1 where that is more: what is left of rounding is no deviation."""
+    step = np.spacing(1e8)  # 1.5e-8
+    x = np.array([[1e8, 1e8, 0.5, 0.5, 3.0, -1e8], [1e8 + step, 1e8 + 2, 0.5 + 1e-12, 0.5 + 1e-11, 3.0, step - 1e8]])
+    split = Split(np.tile(x, (5, 1)), [0, 1] * 5)
+    for table, features, wanted in ((True, "auto", True), (False, "auto", False), (True, "raw", False)):
+        data = Dataset("t", split, None, ("a", "b"), table=table)
+        assert (scaling_of(data, split, Settings(features=features)) is not None) is wanted
+    found = scaling_of(Dataset("t", split, None, ("a", "b")), split, Settings(features="standard"))
+    assert found is not None
+    np.testing.assert_allclose(found[0], x.mean(axis=0), rtol=1e-12)
+    np.testing.assert_allclose(found[1], [1, 1, 1, 5e-12, 1, 1], rtol=1e-3)

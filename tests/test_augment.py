@@ -160,3 +160,19 @@ def test_what_are_no_pictures_is_not_turned() -> None:
         Training(make_dataset(20, 9, 3), Settings(rotation=5))
     with pytest.raises(UsageError, match=r'^input="sparse": .* take input="auto"$'):
         Training(picture_dataset(), Settings(rotation=5, input="sparse"))
+
+
+@pytest.mark.parametrize(
+    ("room", "noise", "steps", "rows"), [(1, 0.0, 1, 4), (191, 0.0, 1, 4), (192, 0.0, 2, 8), (10**6, 0.0, 10_416, 12),
+                                         (767, 0.1, 1, 4), (768, 0.1, 2, 8)]
+)  # fmt: skip
+def test_rows_are_made_ahead_as_far_as_there_is_room(
+    room: int, noise: float, steps: int, rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In whole batches of four, of which one takes 96 bytes, or four times as many where noise is added."""
+    monkeypatch.setattr("fastnn.feeding._RING_BYTES", room)
+    settings = Settings(shift=1, input_noise=noise)
+    with Workers(1) as workers:
+        feed = Feed(pictures(10, (4, 6)), settings, (4, 6), 4, workers)
+        assert feed.most_steps == steps
+        assert feed.data(np.arange(10)).x.shape == (rows, 24)

@@ -10,7 +10,7 @@ from conftest import make_dataset
 
 import fastnn
 from fastnn import load
-from fastnn.calibration import calibration_error, fit
+from fastnn.calibration import calibration_error, fit, reliability
 from fastnn.inference import softmax
 
 
@@ -67,3 +67,21 @@ def test_it_is_in_the_model_and_changes_no_answer(tmp_path: Path) -> None:
     again = load(tmp_path / "m.json")
     assert again.metadata["calibration"] == model.metadata["calibration"]
     np.testing.assert_allclose(again.predict_proba(x), wanted, atol=1e-12)
+
+
+def test_the_temperature_is_never_beyond_its_bounds() -> None:
+    """A twentieth where every answer is right and could be surer, twenty where all are as good as guessed."""
+    z = np.array([[1.0, 0.0], [0.0, 1.0]] * 40)
+    assert fit(z, np.array([0, 1] * 40)).temperature == pytest.approx(0.05, rel=1e-6)
+    assert fit(100 * z, np.array([0, 1, 1, 0] * 20)).temperature == pytest.approx(20, rel=1e-6)
+    assert fit(z[:50], np.array([0, 1] * 25)).examples == 50
+    assert fit(z[:49], np.array([0, 1] * 24 + [0])).examples == 0
+
+
+def test_an_answer_lies_in_the_bin_that_begins_with_its_confidence() -> None:
+    p = np.array([[0.5, 0.5], [0.75, 0.25], [1.0, 0.0], [0.74, 0.26]])
+    found = reliability(p, np.array([0, 1, 0, 0]), bins=4)
+    assert found.counts.tolist() == [0, 0, 2, 2]
+    np.testing.assert_allclose(found.confidence, [0, 0, 0.62, 0.875])
+    np.testing.assert_allclose(found.accuracy, [0, 0, 1, 0.5])
+    assert found.error == pytest.approx((2 * 0.38 + 2 * 0.375) / 4)

@@ -21,7 +21,7 @@ import pytest
 from conftest import ROOT, clean_error, fastnn, make_dataset
 from safetensors.numpy import save_file
 
-from fastnn import files
+from fastnn import checkpoint, files
 from fastnn.checkpoint import NAME, PREVIOUS, Checkpoints, Snapshot, only_here, read, restore, take, write
 from fastnn.datasets import Dataset
 from fastnn.errors import ModelFileError, RunError, UsageError
@@ -314,6 +314,12 @@ def test_two_runs_cannot_write_to_one_folder(tmp_path: Path) -> None:
         pass
 
 
+def test_a_folder_below_one_that_is_not_there_is_made(tmp_path: Path) -> None:
+    for _ in range(2):
+        with only_here(tmp_path / "a" / "b"):
+            assert (tmp_path / "a" / "b").is_dir()
+
+
 def test_two_runs_cannot_write_to_one_folder_on_windows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A stand-in for its module: the first byte of a file, for one process at a time."""
     held, places = set[int](), list[int]()
@@ -506,3 +512,25 @@ def test_a_process_that_dies_at_any_moment_of_a_save_leaves_a_sound_checkpoint(t
         with only_here(folder):
             pass
         assert {path.name for path in folder.iterdir()} <= {NAME, PREVIOUS, "lock"}, moment
+
+
+def test_checkpoints_are_so_far_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At least ten seconds, and twenty times as long as one takes."""
+    now, written = [100.0], list[float]()
+
+    def write_slowly(snapshot: object, path: Path) -> None:
+        written.append(now[0])
+        now[0] += 0.25 if len(written) == 1 else 2
+
+    monkeypatch.setattr(checkpoint, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(checkpoint, "take", lambda run: None)
+    monkeypatch.setattr(checkpoint, "write", write_slowly)
+    run = SimpleNamespace(state=SimpleNamespace(buffers={"parameters": np.zeros(2)}))
+    checkpoints = Checkpoints(tmp_path, 10.0)
+    for later in (0, 9.75, 0.25, 9.5, 0.5, 39.75, 0.25):
+        now[0] += later
+        checkpoints.save_if_due(run)  # type: ignore[arg-type]
+    assert written == [110, 120.25, 162.25]
+    run.state.buffers["first"] = np.array([1, np.inf])
+    assert not checkpoints.save(run)  # type: ignore[arg-type]
+    assert len(written) == 3

@@ -12,6 +12,7 @@ import sys
 from dataclasses import asdict, fields
 from importlib.metadata import requires
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, TextIO
 
 import numpy as np
@@ -23,7 +24,7 @@ from fastnn import draw_strokes, load
 from fastnn.bench import Phase, Row
 from fastnn.cli import display
 from fastnn.cli.app import app
-from fastnn.cli.main import run
+from fastnn.cli.main import _open_standard_files, run
 from fastnn.distribution import NAME
 from fastnn.gradcheck import Check
 from fastnn.model import Model
@@ -291,6 +292,10 @@ def test_doctor_tells_everything() -> None:
     text = fastnn("doctor").stdout
     for part in ("CPU", "vector", "tile", "quota", "folder", "numba"):
         assert part in text
+    numbers = {name: list(map(int, re.findall(r"(?<![\w])\d+", line))) for name, line in found["kernels"].items()}
+    lanes, bits = numbers["vector"]
+    assert bits == 32 * lanes
+    assert numbers["panel"] == [numbers["tile"][1] * lanes]
 
 
 def test_python_m_and_version() -> None:
@@ -537,3 +542,25 @@ def test_a_bar_moves_on_a_terminal_only(no_color: str, digits: Path, tmp_path: P
     assert process.wait(60) == 0
     assert (b"\x1b[2K" in shown) == (no_color == "")
     assert b"examples/s" in shown
+
+
+@pytest.mark.parametrize("closed", [(), (0,), (1, 2), (0, 1, 2)])
+def test_each_standard_file_that_is_closed_becomes_the_null_device(
+    closed: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[tuple[str, int]] = []
+
+    def fstat(number: int) -> None:
+        if number in closed:
+            raise OSError("closed")
+
+    standing_in = SimpleNamespace(
+        fstat=fstat, open=lambda *given: opened.append(given), devnull=os.devnull, O_RDWR=os.O_RDWR
+    )
+    monkeypatch.setattr(sys.modules["fastnn.cli.main"], "os", standing_in)
+    with monkeypatch.context() as inside:
+        inside.setattr("sys.stderr", None)
+        _open_standard_files()
+        with sys.stderr as null:
+            assert (null.name, null.mode) == (os.devnull, "w")
+    assert opened == [(os.devnull, os.O_RDWR)] * len(closed)

@@ -8,6 +8,7 @@ import http.server
 import random
 import resource
 import struct
+import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -15,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import clean_error, fastnn, make_dataset
+from conftest import ROOT, clean_error, fastnn, make_dataset
 
 from fastnn import datasets
 from fastnn.datasets import draw, load, read_idx, strokes
@@ -23,6 +24,9 @@ from fastnn.datasets.download import download
 from fastnn.datasets.named import FILES, KNOWN, find, load_folder, load_known
 from fastnn.errors import DataError, FastnnError, RunError, UsageError
 from fastnn.training import Settings, Training
+
+sys.path.insert(0, str(ROOT / "tests" / "golden"))
+import drawn
 
 
 def idx(array: np.ndarray, code: int = 8) -> bytes:
@@ -332,6 +336,23 @@ def test_strokes_are_deterministic_and_like_mnist() -> None:
     centre = (pixels * np.arange(28)).sum(axis=(1, 2)) / pixels.sum(axis=(1, 2))
     assert abs(centre.mean() - 14) < 0.2
     assert 0.1 < (x > 0).mean() < 0.3
+
+
+def test_digits_are_drawn_as_ever() -> None:
+    """Every form, and what is done to it: means of blocks to 4 of 255, room for another machine's last bits."""
+    x, y = draw(drawn.COUNT)
+    with np.load(drawn.FILE) as wanted:
+        assert (y == wanted["labels"]).all()
+        assert np.abs(drawn.means(x) - wanted["means"]).max() <= 4
+
+
+def test_digits_are_drawn_one_by_one_as_together() -> None:
+    """They are bent in blocks of 4,096."""
+    x, y = draw(14, first=4_090)
+    for first, last in ((0, 5), (5, 6), (6, 14)):
+        part = draw(last - first, first=4_090 + first)
+        assert (part[0] == x[first:last]).all()
+        assert (part[1] == y[first:last]).all()
 
 
 def test_strokes_out_of_range() -> None:

@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+import zipfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +24,7 @@ from typer.testing import CliRunner
 from fastnn import Model, Network, draw_strokes, load, weights
 from fastnn.cli.app import app
 from fastnn.errors import ModelFileError, UsageError
-from fastnn.formats import FORMATS, linear, safetensors
+from fastnn.formats import FORMATS, linear, pytorch, safetensors
 from fastnn.network import ACTIVATIONS
 from fastnn.reference import ACTIVATIONS as ACTIVATIONS_OF
 
@@ -364,3 +365,98 @@ def test_a_model_of_every_format_predicts(tmp_path: Path) -> None:
         shipped.save(tmp_path / name)
         done = fastnn("predict", ROOT / "data/samples/3.png", "--weights", tmp_path / name, "--json")
         assert json.loads(done.stdout)["label"] == "3"
+
+
+GLOBALS = {
+    "ordered": b"ccollections\nOrderedDict\n",
+    "tensor": b"ctorch._utils\n_rebuild_tensor_v2\n",
+    "parameter": b"ctorch._utils\n_rebuild_parameter\n",
+    "storage": b"ctorch\nFloatStorage\n",
+}
+
+
+def storage_op(*items: bytes) -> bytes:
+    return hostile.tuple_op(*items) + b"Q"
+
+
+STORAGE = [hostile.text_op("storage"), GLOBALS["storage"], hostile.text_op("0"), hostile.text_op("cpu"), b"K\x06"]
+TENSOR = [storage_op(*STORAGE), b"K\0", hostile.tuple_op(b"K\2", b"K\3"), hostile.tuple_op(b"K\3", b"K\1")]
+
+
+def test_what_a_program_of_pytorch_builds() -> None:
+    tensor = pytorch.Tensor(pytorch.Storage("torch FloatStorage", "0", 6), 0, (2, 3), (3, 1))
+    made = GLOBALS["tensor"] + hostile.tuple_op(*TENSOR) + b"R"
+    for program, wanted in (
+        (made, tensor),
+        (GLOBALS["tensor"] + hostile.tuple_op(*TENSOR, b"\x89", b"}") + b"R", tensor),
+        (GLOBALS["parameter"] + hostile.tuple_op(made, b"\x88", b"}") + b"R", tensor),
+        (GLOBALS["ordered"] + b")R", {}),
+        (b"]K\1a(K\2K\3e", [1, 2, 3]),
+        (b"}(X\1\0\0\0aK\1K\2K\3u", {"a": 1, 2: 3}),
+        (b"}K\7K\1s", {7: 1}),
+        (b"K\1K\2K\3\x87", (1, 2, 3)),
+        (b"K\1K\2\x86\x85", ((1, 2),)),
+        (b"}}b", {}),
+        (b"K\5q\0K\6q\1h\0h\1\x86\x86\x86", (5, (6, (5, 6)))),
+        (b"\x80\4\x8c\1a\x94\x8c\1b\x94h\0h\1\x86\x86\x86", ("a", ("b", ("a", "b")))),
+        (b"(N\x88\x89)t", (None, True, False, ())),
+    ):
+        assert pytorch.run(program + b".", "m") == wanted, program
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        *(storage_op(*STORAGE[:n], b"N", *STORAGE[n + 1 :]) for n in (0, 1, 2, 4)),
+        storage_op(*STORAGE[:4]),
+        storage_op(*STORAGE, b"N"),
+        storage_op(STORAGE[0], GLOBALS["ordered"], *STORAGE[2:]),
+        storage_op(*STORAGE[:4], hostile.int_op(-1)),
+        storage_op(*STORAGE[:4], b"\x88"),
+        storage_op(*STORAGE[:4], b"\x8a\5\1\0\0\x80\0"),  # 2^31 + 1
+        GLOBALS["tensor"] + hostile.tuple_op(*TENSOR[:3]) + b"R",
+        GLOBALS["tensor"] + hostile.tuple_op(b"N", *TENSOR[1:]) + b"R",
+        *(GLOBALS["tensor"] + hostile.tuple_op(*TENSOR[:n], b"]", *TENSOR[n + 1 :]) + b"R" for n in (1, 2, 3)),
+        GLOBALS["tensor"] + hostile.tuple_op(*TENSOR[:3], hostile.tuple_op(b"\x88")) + b"R",
+        GLOBALS["parameter"] + b")R",
+        GLOBALS["parameter"] + hostile.tuple_op(b"N") + b"R",
+        GLOBALS["ordered"] + hostile.tuple_op(b"]") + b"R",
+        GLOBALS["ordered"] + b"]R",
+        b"K\1)R",
+        b"}(Nu",
+        b"}(NNu",
+        b"](NNu",
+        b"}Nb",
+        b"N}b",
+        b"NN",
+    ],
+)
+def test_an_odd_program_of_pytorch_builds_nothing(program: bytes) -> None:
+    with pytest.raises(ModelFileError):
+        pytorch.run(program + b".", "m")
+
+
+def test_how_much_a_program_of_pytorch_may_build() -> None:
+    assert pytorch.run(b"N" * 9_999 + b")" + b"\x86" * 9_999 + b".", "m")
+    for program, message in (
+        (b"N" * 10_001, "builds too much"),
+        (b"Nr" + (10_000).to_bytes(4, "little"), "place 10,000"),
+    ):
+        with pytest.raises(ModelFileError, match=message):
+            pytorch.run(program + b".", "m")
+    assert pytorch.run(b"Nr" + (9_999).to_bytes(4, "little") + b".", "m") is None
+
+
+def test_the_length_of_a_program_of_pytorch(tmp_path: Path) -> None:
+    content = hostile.pt_of(hostile.linear())
+    (tmp_path / "m.pt").write_bytes(content)
+    with zipfile.ZipFile(tmp_path / "m.pt") as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    for size, is_read in ((2**20, True), (2**20 + 1, False)):
+        members["model/data.pkl"] = members["model/data.pkl"].ljust(size, b"\0")
+        (tmp_path / "m.pt").write_bytes(hostile.zip_of(members))
+        if is_read:
+            load(tmp_path / "m.pt", "relu")
+        else:
+            with pytest.raises(ModelFileError):
+                load(tmp_path / "m.pt", "relu")

@@ -15,7 +15,7 @@ import pytest
 from conftest import ROOT, make_dataset
 
 from fastnn import reference
-from fastnn.gradcheck import CASES, Question, check, kernel_gradient, relative_error
+from fastnn.gradcheck import CASES, KINKED, SMOOTH, Case, Question, check, kernel_gradient, relative_error
 from fastnn.inference import activation_of
 from fastnn.kernels.barrier import new_team
 from fastnn.kernels.layout import Layout
@@ -228,3 +228,25 @@ def test_the_reference_agrees_with_a_hand_worked_example() -> None:
     np.testing.assert_allclose(dv, [[p, -p]])
     np.testing.assert_allclose(dc, [p, -p])
     np.testing.assert_allclose([dw[0, 0], db[0]], [p, p])
+
+
+@pytest.mark.parametrize(
+    ("case", "bound"),
+    [
+        (Case((4, 3), 5), SMOOTH),
+        (Case((4, 6, 3), 5), KINKED),
+        (Case((4, 6, 3), 5, ("leaky-relu",)), KINKED),
+        (Case((4, 6, 3), 5, ("tanh",)), SMOOTH),
+        (Case((4, 3), 5, loss="huber"), KINKED),
+        (Case((4, 3), 5, loss="absolute"), KINKED),
+        (Case((4, 3), 5, loss="squared"), SMOOTH),
+    ],
+)
+def test_only_what_has_a_kink_has_room_for_it(case: Case, bound: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    def by_reference(asked: Question, dtype: str, threads: int = 1) -> list[np.ndarray]:
+        return reference.gradient(asked.parameters, asked.x, asked.y, asked.kind)[2]
+
+    monkeypatch.setattr("fastnn.gradcheck.kernel_gradient", by_reference)
+    found = list(check(0, [case]))
+    assert [one.bound for one in found] == [bound, 1e-10, 1e-4] * (len(found) // 3)
+    assert all(one.passed for one in found)

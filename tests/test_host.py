@@ -194,3 +194,24 @@ def test_other_tiles_train_as_the_reference(lanes: str, tile: str) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stdout[-3000:]
+
+
+def test_what_doctor_tells_of_the_cache_and_the_threads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from fastnn import doctor
+
+    folder = tmp_path / "cache"
+    monkeypatch.setenv("FASTNN_CACHE_DIR", str(folder))
+    told = doctor.facts()["kernel cache"]
+    kept = Path(told["folder"])
+    assert kept.is_relative_to(folder)
+    assert told["state"].startswith(("0 kernels, 0.0 MB", "not used: "))
+    kept.mkdir(parents=True, exist_ok=True)
+    for name, size in (("a.bin", 1_500_000), ("b.bin", 760_000), ("c.tmp", 10**6)):
+        (kept / name).write_bytes(bytes(size))
+    assert doctor.facts()["kernel cache"]["state"] == "2 kernels, 2.3 MB"
+    for quota, fast, said in ((None, None, ("none", "not told")), (1.5, 4, ("1.5 CPUs", "4"))):
+        monkeypatch.setattr(machine, "cgroup_quota", lambda quota=quota: quota)
+        monkeypatch.setattr(machine, "performance_cores", lambda fast=fast: fast)
+        threads = doctor.facts()["threads"]
+        assert (threads["control group quota"], threads["performance cores"]) == said
+        assert threads["affinity"] == f"{machine.affinity_count()} cores"

@@ -133,10 +133,17 @@ def test_tests_that_share_a_costly_fixture_stay_together_and_the_soonest_come_fi
 
 def test_every_test_of_the_table_of_kernels_exists() -> None:
     texts = {path.name: path.read_text() for path in (ROOT / "tests").glob("test_*.py")}
-    for starts in choosing.KERNEL_TESTS.values():
+    for starts in (*choosing.KERNEL_TESTS.values(), choosing.READERS):
         for start in starts:
             file, _, name = start.removeprefix("tests/").partition("::")
             assert f"def {name}" in texts[file], start
+
+
+def test_what_only_reads_the_package_is_chosen_too() -> None:
+    tests = {name: {"seconds": 1.0, "shared": []} for name in ("a::1", "a::2", choosing.READERS[0])}
+    gathered = choosing.Gathered(tests, {}, {"fastnn/x.py": {5: {"a::1"}}})
+    place = places.Place("fastnn/x.py", 4, 0, (4, 6), False, ())
+    assert choosing.choose(place, gathered) == [choosing.READERS[0], "a::1"]
 
 
 def test_reasons_are_given_for_lines_that_exist() -> None:

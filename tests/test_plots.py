@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import ROOT, clean_error, fastnn, make_dataset
+from matplotlib.colors import to_hex
 from PIL import Image
 
 import fastnn as package
@@ -378,3 +379,168 @@ def test_bars_and_colours_lie_where_the_scale_says(found: Answers) -> None:
     assert bars[-1].get_x() + bars[-1].get_width() == pytest.approx(1)
     picture = plots.first_weights(np.array([[1.0], [-3.0], [0.0], [2.0]]), (2, 2)).axes[0].images[0]
     assert picture.get_clim() == (-3, 3)
+
+
+def test_bars_of_confidence_are_named_and_marked() -> None:
+    names = {"a" * 14: 0.125, "b" * 15: 0.875, "c": 0.0}
+    for best, colours in ((None, [plots.RIGHT] * 3), ("b" * 15, ["#999999", plots.RIGHT, "#999999"])):
+        figure = plots.confidence(names, "title", best)
+        (axes,) = figure.axes
+        assert [to_hex(bar.get_facecolor()) for bar in axes.patches] == colours
+        assert [bar.get_width() for bar in axes.patches] == [0.125, 0.875, 0.0]
+        assert [bar.get_x() for bar in axes.patches] == [0.0] * 3
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["a" * 14, "b" * 13 + "…", "c"]
+    assert axes.get_yticks().tolist() == [0, 1, 2]
+    assert axes.yaxis_inverted()
+    ticks = {float(at): label.get_text() for at, label in zip(axes.get_xticks(), axes.get_xticklabels(), strict=True)}
+    assert ticks == {0: "0 %", 0.25: "25 %", 0.5: "50 %", 0.75: "75 %", 1: "100 %"}
+    low, high = axes.get_xlim()
+    assert (low, axes.get_title()) == (0, "title")
+    assert 1.05 < high < 1.3  # room for the numbers
+    assert [text.get_text() for text in axes.texts] == ["12.5%", "87.5%", "0.0%"]
+    for n, (text, value) in enumerate(zip(axes.texts, names.values(), strict=True)):
+        assert text.get_position()[1] == n
+        assert value < text.get_position()[0] < value + 0.05
+    assert plots.confidence({str(n): 0.1 for n in range(20)}, "t").get_figheight() > 2 * figure.get_figheight()
+
+
+def test_curves_of_runs_stand_beside_each_other() -> None:
+    curve = {"epoch": [1, 2, 3], "loss": [1.0, 0.5, 0.25], "validation_loss": [1.0, 0.75, 0.5], "accuracy": [0, 0.5, 1]}
+    (loss, accuracy) = plots.history({"one": curve}).axes
+    assert [(line.get_label(), line.get_linestyle(), line.get_marker()) for line in loss.lines] == [
+        ("training", "-", "None"),
+        ("validation", "--", "None"),
+    ]
+    assert len({line.get_color() for line in loss.lines}) == 1
+    assert (loss.get_yscale(), accuracy.get_yscale()) == ("log", "linear")
+    assert accuracy.yaxis.get_major_formatter()(0.5) == "50%"
+    assert loss.get_legend() is not None
+    assert accuracy.get_legend() is None
+    assert (loss.get_xlabel(), [axes.get_title() for axes in (loss, accuracy)]) == ("epoch", ["loss", "accuracy"])
+    np.testing.assert_allclose(loss.lines[1].get_xydata(), [[1, 1], [2, 0.75], [3, 0.5]])
+    short = {name: values[:2] for name, values in curve.items() if name != "accuracy"}
+    many = plots.history({"a": curve, **{str(n): short for n in range(7)}})
+    loss, accuracy = many.axes
+    assert [line.get_label() for line in loss.lines[:3]] == ["a", "a, validation", "0"]
+    assert len(accuracy.lines) == 1
+    colours = [line.get_color() for line in loss.lines[::2]]
+    assert colours == [*plots.COLOURS, plots.COLOURS[0]]
+    assert loss.lines[2].get_marker() == "o"  # a line of two points, or of one, is hard to see
+    assert loss.lines[0].get_marker() == "None"
+    assert many.get_figwidth() == pytest.approx(2 * plots.history({"a": {"epoch": [1], "loss": [1]}}).get_figwidth())
+
+
+def test_a_confusion_is_coloured_by_shares_and_numbered() -> None:
+    counts = np.array([[1_500, 0, 1], [0, 0, 0], [5, 5, 0]])
+    figure = plots.confusion(counts, ("a", "b", "c"))
+    axes, bar = figure.axes
+    np.testing.assert_allclose(axes.images[0].get_array(), [[1500 / 1501, 0, 1 / 1501], [0, 0, 0], [0.5, 0.5, 0]])
+    assert axes.images[0].get_clim() == (0, 1)
+    assert {text.get_position(): (text.get_text(), text.get_color()) for text in axes.texts} == {
+        (0, 0): ("1,500", "black"), (2, 0): ("1", "white"), (0, 2): ("5", "black"), (1, 2): ("5", "black"),
+    }  # fmt: skip
+    assert axes.get_title() == "99.27% of 1,511 right"
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("predicted", "true")
+    assert bar.get_yticks().tolist() == [0, 0.01, 0.1, 0.3, 1]
+    for classes, turn in ((("a", "bb", "ccc"), 0), (("a", "bb", "cccc"), 60)):
+        axes = plots.confusion(counts, classes).axes[0]
+        assert [label.get_text() for label in axes.get_xticklabels()] == list(classes)
+        assert [label.get_rotation() for label in axes.get_xticklabels()] == [turn] * 3
+        assert [label.get_rotation() for label in axes.get_yticklabels()] == [0] * 3
+    for n, shown in ((30, 30), (31, 0)):
+        assert len(plots.confusion(np.eye(n, dtype=int), list(map(str, range(n)))).axes[0].texts) == shown
+    assert plots.confusion(np.zeros((2, 2), int), "ab").axes[0].get_title() == "0.00% of 0 right"
+    assert plots.confusion(np.eye(9, dtype=int), "abcdefghi").get_figwidth() > figure.get_figwidth()
+
+
+def test_pictures_are_named_by_what_was_read() -> None:
+    p = np.array([[0.75, 0.25], [0.4, 0.6], [1.0, 0.0]])
+    figure = plots.predictions(np.arange(12).reshape(3, 2, 2), p, np.array([0, 0, 1]), ("a", "b" * 15), 2)
+    assert len(figure.axes) == 4
+    assert [axes.get_title() for axes in figure.axes] == [
+        "a  75%",
+        f"{'b' * 13}…  60%\nis a",
+        f"a  100%\nis {'b' * 13}…",
+        "",
+    ]
+    assert [axes.title.get_color() for axes in figure.axes[:3]] == [plots.RIGHT, plots.WRONG, plots.WRONG]
+    assert [len(axes.images) for axes in figure.axes] == [1, 1, 1, 0]
+    assert not any(axes.axison for axes in figure.axes)
+    assert (figure.axes[1].images[0].get_array() == [[4, 5], [6, 7]]).all()
+    wide, high = figure.get_size_inches()
+    longer = plots.predictions(np.zeros((9, 2, 2)), np.ones((9, 1)), np.zeros(9, int), ("a",), 2)
+    assert longer.get_figwidth() == wide
+    assert longer.get_figheight() > 2 * high
+
+
+def test_calibration_lies_on_the_diagonal_when_it_is_right() -> None:
+    p = np.array([[0.95, 0.05]] * 3 + [[0.6, 0.4]] * 2)
+    upper, lower = plots.calibration(p, np.array([0, 0, 1, 0, 1])).axes
+    diagonal, found = upper.lines
+    assert diagonal.get_xydata().tolist() == [[0, 0], [1, 1]]
+    np.testing.assert_allclose(found.get_xydata(), [[0.6, 0.5], [0.95, 2 / 3]])
+    assert (diagonal.get_linestyle(), found.get_marker()) == ("--", "o")
+    assert upper.get_ylim()[0] == 0
+    assert 1 < upper.get_ylim()[1] < 1.1
+    assert [bar.get_height() for bar in lower.patches] == [0] * 9 + [2, 0, 0, 0, 0, 3]
+    assert lower.get_yscale() == "log"
+    assert (lower.get_ylabel(), upper.get_ylabel(), lower.get_xlabel()) == ("answers", "share right", "confidence")
+    assert [text.get_text() for text in upper.get_legend().get_texts()] == ["perfectly calibrated", "found"]
+
+
+def test_the_units_of_the_largest_weights_are_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    figure = plots.first_weights(np.ones((4, 9)) * np.arange(9), (2, 2), 4)
+    assert [axes.images[0].get_array()[0, 0] for axes in figure.axes] == [8, 7, 6, 5]
+    assert figure.get_suptitle() == "first layer, 4 of 9 units"
+    grids: list[tuple[int, int]] = []
+    monkeypatch.setattr(plots, "_axes", lambda figure, *grid, **options: grids.append(grid) or [])
+    for units in (3, 20, 60, 61, 120):
+        plots.first_weights(np.ones((4, units)), (2, 2))
+    assert grids == [(1, 3), (2, 10), (6, 10), (4, 16), (7, 16)]
+
+
+def test_how_many_are_shown(
+    found: Answers, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked: list[tuple[Any, ...]] = []
+    chosen = Answers.chosen
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("fastnn.cli.plotting._answers", lambda *given: found)
+    monkeypatch.setattr(Answers, "chosen", lambda self, *given: asked.append(given) or chosen(self, *given))
+    monkeypatch.setattr(plots, "predictions", lambda *given: asked.append((len(given[0]), given[-1])))
+    monkeypatch.setattr(
+        plots, "first_weights", lambda weights, shape, most: asked.append((*weights.shape, shape, most))
+    )
+    monkeypatch.setattr(charts, "first_weights", lambda weights, shape, most: asked.append((most,)) or "")
+    monkeypatch.setattr(plots, "save", lambda figure, kind: kind.encode())
+    for options, wanted in (
+        ("", [("each", 40), (40, 8)]),
+        ("--text", [("each", 8)]),
+        ("--count 3 --wrong", [("wrong", 3), (3, 3)]),
+        ("--count 400 --most-confident", [("most-confident", 400), (300, 8)]),
+        ("--count 1 --least-confident --text", [("least-confident", 1)]),
+    ):
+        asked.clear()
+        assert run(["plot", "predictions", *options.split()]) == 0
+        assert asked == wanted
+    weights = ["plot", "weights", "-w", str(folder / "model.safetensors")]
+    for options, wanted in (
+        ("", [(784, 40, (28, 28), 96)]),
+        ("--text", [(8,)]),
+        ("--count 400", [(784, 40, (28, 28), 400)]),
+        ("--count 1 --text", [(1,)]),
+    ):
+        asked.clear()
+        assert run([*weights, *options.split()]) == 0
+        assert asked == wanted
+    capsys.readouterr()
+    for command in (["plot", "predictions"], weights):
+        for count in ("0", "401"):
+            assert run([*command, "--count", count]) == 2
+            assert f"--count {count}" in capsys.readouterr().err
+    for name, kind in (("a.PNG", "png"), ("a.svg", "svg"), ("b.pdf", "pdf")):
+        assert run([*weights, "--out", name]) == 0
+        assert Path(name).read_text() == kind
+    monkeypatch.setattr(Answers, "chosen", lambda self, *given: np.zeros(0, int))
+    assert run(["plot", "predictions", "--wrong"]) == 0
+    assert "every answer is right" in capsys.readouterr().err

@@ -8,14 +8,17 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 from conftest import ROOT
 
+from fastnn.cli import signals
 from fastnn.kernels.cache import KernelCache
 from fastnn.kernels.interrupts import uninterrupted
 from fastnn.kernels.jit import kernel
@@ -267,3 +270,55 @@ def test_signals_at_random_moments(command: tuple[str, ...], tmp_path: Path) -> 
         if not (done or clean) or list(tmp_path.rglob("*.tmp")):
             wrong.append((moment, again, number, code, err))
     assert not wrong, json.dumps(wrong, indent=1)
+
+
+def test_a_note_is_raised_where_it_is_looked_for_or_at_the_end() -> None:
+    with signals.noted() as raise_if_stopped:
+        raise_if_stopped()
+        assert signals._notes == []
+    assert signals._notes is None
+    reached = []
+    for ask in (True, False):
+        with pytest.raises(signals.Stopped) as raised, signals.noted() as raise_if_stopped:
+            assert signals._notes is not None
+            signals._notes.append(15)
+            if ask:
+                raise_if_stopped()
+            reached.append(ask)
+        assert raised.value.number == 15
+        assert signals._notes is None
+    assert reached == [False]
+
+
+class Left(BaseException):
+    """In place of the end of the process."""
+
+
+@pytest.mark.parametrize(("number", "code", "word"), [(2, 130, "interrupted"), (15, 143, "terminated")])
+@pytest.mark.parametrize("kind", ["terminal", "file", "closed"])
+def test_whoever_leaves_says_so_and_removes_what_is_unfinished(
+    kind: str, number: int, code: int, word: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[bytes] = []
+
+    def write(handle: int, text: bytes) -> None:
+        assert handle == 2
+        if kind == "closed":
+            raise OSError("nobody listens")
+        said.append(text)
+
+    def leave(code: int) -> None:
+        raise Left(code)
+
+    standing_in = SimpleNamespace(isatty=lambda handle: kind == "terminal", write=write, _exit=leave)
+    (tmp_path / "half").write_bytes(b"half")
+    monkeypatch.setattr(signals, "_leaving", threading.Lock())
+    monkeypatch.setattr(signals, "os", standing_in)
+    monkeypatch.setattr("fastnn.files.unfinished", lambda: [tmp_path / "half", tmp_path / "gone"])
+    with pytest.raises(Left) as raised:
+        signals.leave(number)
+    assert raised.value.args == (code,)
+    if kind != "closed":
+        assert said == [f"{chr(13)}{chr(27)}[2K".encode() * (kind == "terminal") + f"error: {word}\n".encode()]
+        assert not (tmp_path / "half").exists()
+    assert signals._leaving.locked()

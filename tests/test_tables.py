@@ -21,7 +21,7 @@ from PIL import Image
 
 import fastnn as package
 from fastnn.cli.main import run
-from fastnn.datasets import cifar, load
+from fastnn.datasets import cifar, load, tables
 from fastnn.datasets.labels import natural
 from fastnn.datasets.named import load_cifar10
 from fastnn.datasets.tables import _read
@@ -499,3 +499,133 @@ def test_test_pixels_that_no_byte_holds_are_not_wrapped(tmp_path: Path) -> None:
     assert found.train.x.dtype == np.uint8
     assert found.test
     assert (found.test.x == 256).all()
+
+
+# how a table is read
+
+
+@pytest.mark.parametrize(
+    ("text", "lines", "size"), [(b"", 0, 0), (b"a", 1, 1), (b"a\n", 1, 2), (b"a\n\nb\n", 3, 5), (b"a\nb", 2, 3)]
+)
+def test_lines_are_counted_with_the_last(text: bytes, lines: int, size: int) -> None:
+    assert tables._count_lines(io.BytesIO(text), "t") == (lines, size)
+
+
+def test_a_line_may_be_so_long_and_no_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tables, "_LINE", 4)
+    for text, is_read in (
+        (b"abcd", True),
+        (b"abcde", False),
+        (b"x\nabc", True),
+        (b"x\nabcd", False),
+        (b"abcdef\n", True),
+    ):
+        if is_read:
+            tables._count_lines(io.BytesIO(text), "t")
+        else:
+            with pytest.raises(DataError, match="a line of more than 4 bytes"):
+                tables._count_lines(io.BytesIO(text), "t")
+
+
+LINES = ["a,b,label", *(f"{n},{n / 4},{'xyz'[n % 3]}" for n in range(1, 41))]
+
+
+def test_a_table_in_pieces_is_the_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[tuple[str, int, int]] = []
+    path = table(tmp_path, "\n".join(LINES))
+    whole = _read(path, None, False, None)
+    for piece in (40, 41, 64, 10_000):
+        monkeypatch.setattr(tables, "_PIECE", piece)
+        told.clear()
+        form, x, y = _read(path, None, False, lambda *given: told.append(given))
+        assert form == whole[0]
+        assert (x == whole[1]).all()
+        assert (y == whole[2]).all()
+        size = path.stat().st_size
+        assert [at for _, at, _ in told] == sorted({at for _, at, _ in told})
+        assert told[-1] == ("t.csv", size, size)
+        assert (len(told) > 3) is (piece < 100)
+    assert whole[1].shape == (40, 2)
+    assert (whole[1][:, 0] == np.arange(1, 41)).all()
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        (b"1,2", "line 30 has 2 columns, the first 3"),
+        (b"1,nan,x", r"line 30, column 2 \(b\): a missing or infinite value \(nan\)"),
+        (b"q,2,x", r"line 30, column 1 \(a\): 'q' is not a number"),
+        (b"1,,x", r"line 30, column 2 \(b\): a missing value"),
+        (b"1,2,", r"line 30, column 3 \(label\): a missing label"),
+        (b"1,2,\xff", "line 30 is not UTF-8"),
+        (b"1,2\r,x", "line 30 holds a bare carriage return"),
+    ],
+)
+def test_what_is_wrong_is_found_on_its_line(
+    line: bytes, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever came before: pieces, empty lines."""
+    lines = [one.encode() for one in LINES]
+    lines[5] = lines[20] = b""
+    lines[29] = line
+    path = table(tmp_path, b"\n".join(lines))
+    for piece in (64, 2**20):
+        monkeypatch.setattr(tables, "_PIECE", piece)
+        with pytest.raises(DataError, match=message):
+            _read(path, None, False, None)
+
+
+def test_long_names_of_columns_are_cut() -> None:
+    form = tables.Form(",", ("a" * 40, "b" * 41), 2, (0,), "")
+    assert form.name(0) == f"column 1 ({'a' * 40})"
+    assert form.name(1) == f"column 2 ({'b' * 39}…)"
+    assert tables.Form(",", (), 2, (0,), "").name(1) == "column 2"
+
+
+@pytest.mark.parametrize(
+    ("names", "high", "shape", "scale"),
+    [
+        ([f"pixel{n}" for n in range(16)], 255, (4, 4), 1 / 255),
+        ([f"{n}x{n}" for n in range(16)], 255, (4, 4), 1 / 255),
+        ([f"PX_{n}" for n in range(25)], 2, (5, 5), 1 / 255),
+        ([f"p{n}" for n in range(16)], 1, (4, 4), 1),
+        ([f"pixel{n}" for n in range(16)], 256, None, 1),
+        ([f"pixel{n}" for n in range(16)], 1.5, None, 1),
+        ([f"pixel{n}" for n in range(9)], 255, None, 1),
+        ([f"pixel{n}" for n in range(17)], 255, None, 1),
+        ([*(f"pixel{n}" for n in range(15)), "age"], 255, None, 1),
+    ],
+)
+def test_columns_are_pixels_by_their_names_number_and_values(
+    names: list[str], high: float, shape: tuple[int, int] | None, scale: float, tmp_path: Path
+) -> None:
+    rows = "".join(f"{','.join(['0'] * (len(names) - 1))},{high},{'ab'[n % 2]}\n" for n in range(4))
+    found = load(table(tmp_path, f"{','.join(names)},label\n{rows}"))
+    assert found.image_shape == shape
+    assert found.table is (shape is None)
+    assert found.train.scale == pytest.approx(scale)
+    assert (found.train.x[:, -1] == np.float32(high)).all()
+    assert (found.train.x.dtype == np.uint8) is (shape is not None and high > 1)
+
+
+@pytest.mark.parametrize(
+    ("text", "header", "label"),
+    [
+        ("a,b\n1,2\n", ("a", "b"), 1),
+        ("1,2\n3,4\n", (), 1),
+        ("a,2\n1,3\n", ("a", "2"), 1),
+        ("x,y\nz,w\n", ("x", "y"), 1),
+        ("x,1\ny,2\n", (), 0),
+        ("a,Target,b\n1,2,3\n", ("a", "Target", "b"), 1),
+        ("a,b,c\n1,t,3\n2,u,4\n", ("a", "b", "c"), 1),
+        ("a,b,c\ns,t,3\nv,u,4\n", ("a", "b", "c"), 2),
+    ],
+)
+def test_names_and_labels_are_found_in_the_first_lines(text: str, header: tuple[str, ...], label: int) -> None:
+    found = tables.form_of(text.splitlines(), None, False, "t")
+    assert (found.header, found.labels) == (header, (label,))
+
+
+def test_labels_that_are_whole_numbers_are_written_without_a_point(tmp_path: Path) -> None:
+    assert load(table(tmp_path, "a,label\n1,1.0\n2,2.\n3,-3.00\n")).classes == ("-3", "1", "2")
+    assert load(table(tmp_path, "a,label\n1,1.0\n2,2.5\n")).classes == ("1.0", "2.5")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import subprocess
 import sys
 import threading
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -393,3 +395,71 @@ def test_threads_are_few_for_small_work(monkeypatch: pytest.MonkeyPatch) -> None
     assert best_threads(tiny, 1, 32) == 1  # its work
     assert best_threads(narrow, 4_096, 32) == 2  # its panels
     assert best_threads(large, 256, 32) == 8  # the machine
+
+
+def test_a_run_that_diverged_stands_before_its_epoch(small: Dataset) -> None:
+    run = Training(small, Settings((4,), epochs=3, batch_size=8, learning_rate=1e30))
+    with pytest.raises(DivergedError) as raised:
+        next(iter(run))
+    assert raised.value.epoch == 1
+    assert 1 <= raised.value.step <= run.steps
+    assert (run.state.epoch, run.state.step, run.state.seconds, run.state.totals.tolist()) == (0, 0, 0.0, [0, 0])
+    assert run.history == []
+    run.close()
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "wanted"),
+    [
+        (0.0, 1.0, [0, 1]),
+        (0.25, 0.5, [0, 1]),
+        (-1.0, 1.0, [-1, 1]),
+        (-0.5, 0.0, [-0.5, 1]),
+        (-1.01, 1.0, None),
+        (-1.0, 1.01, None),
+    ],
+)
+def test_a_model_says_what_its_features_go_from_and_to(low: float, high: float, wanted: list[float] | None) -> None:
+    x = np.array([[low, high], [high, low]], np.float32)
+    run = Training(from_arrays(x, [0, 1]), Settings((), epochs=1))
+    assert run.model().metadata["preprocessing"]["range"] == pytest.approx(wanted)
+    run.close()
+    run = Training(make_dataset(20, 4, 2, "uint8"), Settings((), epochs=1))
+    assert run.model().metadata["preprocessing"]["range"] == [0, 255]
+    run.close()
+
+
+def test_an_epoch_says_what_it_was(small: Dataset) -> None:
+    run = Training(
+        small, Settings((4,), epochs=2, batch_size=8, learning_rate=0.1, schedule="constant", validation=0.2)
+    )
+    first, last = list(run)
+    assert (first.epoch, last.epoch, first.learning_rate) == (1, 2, 0.1)
+    for epoch in (first, last):
+        assert epoch.examples_per_second == pytest.approx(len(run.train_split) / epoch.seconds)
+    found = run.evaluate(run.validation)
+    assert last.validation_loss == pytest.approx(found.loss)
+    assert last.validation_accuracy == found.accuracy
+    history = run.model().metadata["history"]
+    best = min((first, last), key=lambda epoch: epoch.validation_loss or 0)
+    assert (history["best_epoch"], history["best_validation_loss"]) == (best.epoch, best.validation_loss)
+    assert (history["epochs"], history["loss"], history["accuracy"]) == (2, last.loss, last.accuracy)
+    assert (run.state.epoch, run.state.step, run.state.seconds) == (2, 0, 0.0)
+    run.close()
+
+
+def test_progress_counts_the_examples_of_an_epoch(small: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second passes between two looks at the clock, so that every step is told of."""
+    ticks = itertools.count()
+    monkeypatch.setattr("fastnn.training.time", SimpleNamespace(perf_counter=lambda: float(next(ticks))))
+    seen: list[Progress] = []
+    run = Training(small, Settings((4,), epochs=2, batch_size=50), on_progress=seen.append)
+    run._steps_a_call = 1
+    first, _ = list(run)
+    assert [(one.epoch, one.done, one.examples) for one in seen] == [
+        (epoch, done, 203) for epoch in (1, 2) for done in (50, 100, 150, 200, 203)
+    ]
+    assert seen[4].loss == pytest.approx(first.loss)
+    assert seen[4].accuracy == pytest.approx(first.accuracy)
+    assert [one.seconds for one in seen[:5]] == sorted({one.seconds for one in seen[:5]})
+    run.close()

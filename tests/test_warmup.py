@@ -7,11 +7,13 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 from conftest import ROOT, clean_error, fastnn, make_dataset
 
+from fastnn.datasets import Dataset
 from fastnn.errors import RunError
 from fastnn.training import Settings, Training
 from fastnn.warmup import JOBS, Job, warm
@@ -156,3 +158,40 @@ def test_a_run_that_is_stopped_while_it_compiles_leaves_no_process(tmp_path: Pat
         time.sleep(0.02)
     assert not children()
     assert not (tmp_path / "model").exists()
+
+
+def test_every_job_compiles_what_its_name_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Jobs of training train, on input of their kind, and those of evaluation evaluate; all end."""
+    from fastnn import warmup
+
+    done: list[tuple[object, ...]] = []
+
+    class Recorded:
+        def __init__(self, data: Dataset, settings: Settings) -> None:
+            changes = {item.name: getattr(settings, item.name) for item in fields(Settings)}
+            changed = {name: value for name, value in changes.items() if value != getattr(Settings(), name)}
+            done.append((data.train.x.dtype.name, data.image_shape, changed))
+
+        def compile(self) -> None:
+            done.append(("train",))
+
+        def compile_evaluation(self) -> None:
+            done.append(("evaluate",))
+
+        def close(self) -> None:
+            done.append(("close",))
+
+    monkeypatch.setattr("fastnn.training.Training", Recorded)
+    monkeypatch.setattr("fastnn.datasets.strokes.draw", lambda count: done.append(("draw",)))
+    small = {"hidden": (4,), "epochs": 1, "batch_size": 2}
+    for job in JOBS:
+        done.clear()
+        warmup._compile(job)
+        kind, dtype, mode, more = [*job.split(), "", "", ""][:4]
+        if kind == "strokes":
+            assert done == [("draw",)]
+            continue
+        wanted = small | ({} if more == "pictures" else {"input": mode or "dense"})
+        wanted |= {"optimizer": "adam"} if more else {}
+        wanted |= {"dropout": {"dropout": 0.5}, "pictures": {"shift": 1.0}}.get(more, {})
+        assert done == [(dtype, (3, 3), wanted), (kind,), ("close",)], job

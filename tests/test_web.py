@@ -15,7 +15,8 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,14 +28,19 @@ from photos import many
 from PIL import Image
 
 import fastnn as package
+from fastnn.cli.main import run
 from fastnn.datasets import draw
+from fastnn.errors import UsageError
 from fastnn.images import decode, prepare_digit
-from fastnn.model import Model
-from fastnn.web import guards, service
+from fastnn.model import Model, Prediction
+from fastnn.training import Training
+from fastnn.web import guards, resident, room, service
 from fastnn.web.app import application
 from fastnn.web.export import page
 from fastnn.web.guards import MAX_BODY, RefusedError
-from fastnn.web.resident import Resident
+from fastnn.web.metrics import Metrics
+from fastnn.web.predict import content_of, described
+from fastnn.web.resident import Answer, Resident
 from fastnn.web.service import Job, Service
 
 
@@ -161,6 +167,54 @@ def test_metrics_count_and_cannot_be_made_to_grow(model: Model) -> None:
         assert re.fullmatch(r"# (HELP|TYPE) \w+ .+|\w+(\{[^}]*\})? [0-9.e+-]+", line), line
 
 
+def test_seconds_are_counted_up_to_their_bounds_and_all_of_them() -> None:
+    counted = Metrics()
+    for seconds in (0.0005, 0.001, 0.0011, 2.0, 2.1):
+        counted.observe(seconds, 2)
+    found = dict(line.rsplit(" ", 1) for line in counted.text(7).splitlines() if not line.startswith("#"))
+    buckets = {name.split('"')[1]: int(count) for name, count in found.items() if "bucket" in name}
+    assert [buckets[bound] for bound in ("0.001", "0.0025", "1", "2", "+Inf")] == [2, 3, 3, 4, 5]
+    assert len(buckets) == 12
+    assert (found["fastnn_predict_seconds_count"], found["fastnn_predict_seconds_sum"]) == ("5", "4.102600")
+    assert (found["fastnn_pictures_total"], found["fastnn_waiting"]) == ("10", "7")
+
+
+def test_what_is_said_of_a_picture() -> None:
+    sure = Prediction("3", 0.75, {"3": 0.75}, "", None, "sure", (0.1234567, 0, 1, 0.5))
+    odd = Prediction("4", 0.5, {"4": 0.5}, "", "tiny", "unsure")
+    found = Answer([[sure, odd], [odd]], np.arange(3 * 784, dtype=np.uint8).reshape(3, 784))
+    said = described("m", found, with_pixels=True)
+    assert (said["model"], said["lines"], len(said["predictions"])) == ("m", [2, 1], 3)
+    assert said["predictions"][0]["box"] == [0.12346, 0, 1, 0.5]
+    assert "warning" not in said["predictions"][0]
+    assert said["predictions"][2] | {"pixels": ""} == {
+        "label": "4", "confidence": 0.5, "verdict": "unsure", "probabilities": {"4": 0.5}, "warning": "tiny",
+        "pixels": "",
+    }  # fmt: skip
+    assert base64.b64decode(said["predictions"][1]["pixels"]) == found.seen[1].tobytes()
+    assert "pixels" not in described("m", found, with_pixels=False)["predictions"][0]
+
+
+def test_pixels_of_every_shape_that_is_described() -> None:
+    def taken(pixels: Any) -> np.ndarray:
+        found = content_of("Application/JSON; charset=utf-8", json.dumps({"pixels": pixels}).encode())
+        assert isinstance(found, np.ndarray)
+        return found
+
+    one = [0, 255, 0.5, 1.5, 254.6, *[7] * 779]
+    assert taken(one)[0, :5].tolist() == [0, 255, 0, 2, 255]
+    assert taken(one).dtype == np.uint8
+    assert taken([one] * 256).shape == (256, 784)
+    assert taken(np.reshape([one] * 2, (2, 28, 28)).tolist()).shape == (2, 784)
+    deep = np.reshape([one] * 2, (1, 2, 28, 28)).tolist()
+    for wrong in ([one] * 257, deep, one[:-1], [*one[:-1], -0.01], [*one[:-1], 255.01]):
+        with pytest.raises(RefusedError) as raised:
+            taken(wrong)
+        assert raised.value.status == 400
+    for kind in ("image/png", " IMAGE/Jpeg ;x", "application/octet-stream"):
+        assert content_of(kind, b"body") == b"body"
+
+
 # what it refuses
 
 
@@ -207,6 +261,55 @@ def test_a_chunked_body_that_is_too_large(ask: Client) -> None:
 
     found = ask("POST", "/predict", content=parts(), headers={"content-type": "image/png"})
     assert found.status_code == 413
+
+
+def guarded(parts: list[dict[str, Any]], *headers: tuple[bytes, bytes]) -> list[dict[str, Any]]:
+    """What is sent by an application that tells how long a body was, for a request that comes in parts."""
+    sent: list[dict[str, Any]] = []
+
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        body = await receive()
+        await guards.answer(send, 200, {"length": len(body["body"]), "more": body["more_body"]})
+
+    async def receive() -> dict[str, Any]:
+        return parts.pop(0) if parts else await asyncio.sleep(60, {})
+
+    async def send(message: dict[str, Any]) -> None:
+        sent.append(message)
+
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": "/x",
+        "query_string": b"",
+        "headers": [(b"host", b"localhost"), *headers],
+    }
+    asyncio.run(guards.Guards(application)(scope, receive, send))
+    return sent
+
+
+def test_a_body_of_exactly_the_limit_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guards, "MAX_BODY", 10)
+    for length, status in ((10, 200), (11, 413)):
+        parts = [{"type": "http.request", "body": bytes(6), "more_body": True}]
+        parts.append({"type": "http.request", "body": bytes(length - 6)})
+        sent = guarded(parts)
+        assert sent[0]["status"] == status
+        if status == 200:
+            assert json.loads(sent[1]["body"]) == {"length": 10, "more": False}
+        else:
+            assert (b"connection", b"close") in sent[0]["headers"]
+        told = guarded([{"type": "http.request"}], (b"Content-Length", b"%d" % length))
+        assert told[0]["status"] == status
+    assert guarded([{"type": "http.request"}], (b"content-length", b"x"))[0]["status"] == 200
+
+
+def test_a_body_that_takes_too_long_or_never_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guards, "BODY_SECONDS", 0.02)
+    sent = guarded([{"type": "http.request", "body": b"half", "more_body": True}])
+    assert sent[0]["status"] == 408
+    assert (b"connection", b"close") in sent[0]["headers"]
+    assert guarded([{"type": "http.disconnect"}]) == []
 
 
 @pytest.mark.parametrize(
@@ -423,6 +526,33 @@ def test_the_resident_answers_as_the_model_whatever_the_batch(model: Model) -> N
         assert (found.argmax(1) == wanted.argmax(1)).all()
 
 
+def test_what_is_small_is_answered_at_once(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    one, picture = Resident(model), small_picture()
+    product = 784 * 48 + 48 * 10
+    monkeypatch.setattr(resident, "SMALL_PRODUCT", 3 * product)
+    for rows, is_small in ((1, True), (3, True), (4, False)):
+        assert one.is_small(np.zeros((rows, 784), np.uint8)) is is_small
+    monkeypatch.setattr(resident, "SMALL_BYTES", len(picture))
+    assert one.is_small(picture)
+    assert not one.is_small(picture + b"x")
+    assert not one.is_small(LARGE)
+    assert not one.is_small(small_picture((28, 29)))
+    monkeypatch.setattr(resident, "SMALL_PRODUCT", product)
+    assert one.is_small(picture)
+    monkeypatch.setattr(resident, "SMALL_PRODUCT", product - 1)
+    assert not one.is_small(picture)
+
+
+def test_products_are_cut_to_what_is_quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    random = np.random.default_rng(0)
+    w = random.standard_normal((30, 10)).astype(np.float32)
+    for most in (1, 299, 300, 600, 1_500):
+        monkeypatch.setattr(resident, "_SMALL_TO_BLAS", most)
+        for rows in (1, 2, 4, 5, 7):
+            a = random.standard_normal((rows, 30)).astype(np.float32)
+            np.testing.assert_allclose(resident._product(a, w), a @ w, rtol=1e-4, atol=1e-5)
+
+
 def test_small_pictures_are_answered_together_and_each_by_its_own(model: Model) -> None:
     """Ready ones, others of the same size, damaged ones and pixels, all at once, as each alone."""
     coloured = Image.new("RGB", (28, 28), (250, 240, 200))
@@ -634,8 +764,6 @@ def test_a_net_is_trained_and_then_answers(port: int) -> None:
 
 
 def test_the_oldest_net_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
-    from fastnn.web import room
-
     kept, dropped = list[str](), list[str]()
     monkeypatch.setattr(room, "MOST_MODELS", 1)
     monkeypatch.setattr(room, "load", lambda name: make_dataset(60, 784, 10))
@@ -646,6 +774,113 @@ def test_the_oldest_net_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
         found._thread.join(60)
     assert [name[-1] for name in kept] == ["1", "2", "3"]
     assert dropped == kept[:2]
+
+
+def heard(found: room.Room) -> list[dict[str, Any]]:
+    """All events of a training, as a listener gets them."""
+
+    async def listen() -> list[str]:
+        return [line async for line in found.events()]
+
+    lines = asyncio.run(listen())
+    assert all(line.startswith("data: ") and line.endswith("\n\n") for line in lines)
+    return [json.loads(line[6:]) for line in lines]
+
+
+def test_what_is_told_of_a_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = dict[str, Model]()
+    data = make_dataset(60, 784, 10)
+    monkeypatch.setattr(room, "load", lambda name: data)
+    found = room.Room(kept.__setitem__, kept.__delitem__)
+    assert heard(found) == []
+    assert not found.busy
+    found.start({"hidden": "4 3", "epochs": " 3 ", "optimizer": "", "batch_size": "8", "learning_rate": "0.01"})
+    start, *epochs, done = heard(found)
+    assert start["event"] == "start"
+    assert start["text"].startswith("784-4-3-10 on small: ")
+    assert [(one["event"], one["epoch"], one["epochs"]) for one in epochs] == [("epoch", n, 3) for n in (1, 2, 3)]
+    assert all({"loss", "accuracy", "test_accuracy", "seconds", "text"} <= set(one) for one in epochs)
+    (name,) = kept
+    assert (done["event"], done["model"]) == ("done", name) == ("done", "784-4-3-10, trained here 1")
+    assert f"784-4-3-10 reads {epochs[-1]['test_accuracy']:.2%} of the test examples after " in done["text"]
+    settings = kept[name].metadata["training"]
+    assert (settings["epochs"], settings["batch_size"], settings["learning_rate"]) == (3, 8, 0.01)
+    assert heard(found)[-1] == done  # whoever comes late hears all of it
+    data = replace(data, test=None)
+    found.start({"hidden": "", "epochs": "1"})
+    *_, epoch, done = heard(found)
+    assert epoch["test_accuracy"] is None
+    assert done["text"].startswith("784-10 trained after ")
+    assert [name[-1] for name in kept] == ["1", "2"]
+
+
+def test_a_training_that_is_stopped_or_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = list[str]()
+    monkeypatch.setattr(room, "load", lambda name: make_dataset(60, 784, 10))
+    found = room.Room(lambda name, model: kept.append(name), kept.remove)
+    tell, told = Training.compile, [0]
+
+    def stop_after(self: Training) -> None:
+        if told[0] == 0:
+            found.stop()
+        tell(self)
+
+    monkeypatch.setattr(Training, "compile", stop_after)
+    found.start({"epochs": "500", "hidden": "4"})
+    assert heard(found)[-1] == {"event": "failed", "text": "stopped before the first epoch was over"}
+    told[0] = 1
+    found.start({"epochs": "2", "hidden": "4", "learning_rate": "1e30"})
+    assert (heard(found)[-1]["event"], "diverged" in heard(found)[-1]["text"]) == ("failed", True)
+    monkeypatch.setattr(room, "load", lambda name: make_dataset(60, 783, 10))
+    found.start({"epochs": "2", "hidden": "4"})
+    assert heard(found)[-1] == {"event": "failed", "text": "auto: not pictures of 28x28"}
+    assert kept == []
+    monkeypatch.setattr(room, "load", lambda name: make_dataset(60, 784, 10))
+    found.start({"epochs": "500", "hidden": "4"})
+    found.close()
+    assert not found.busy
+    room.Room(lambda name, model: None, kept.remove).close()  # nothing was ever trained
+
+
+def test_a_training_that_is_stopped_later_keeps_what_was_learned(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = list[str]()
+    monkeypatch.setattr(room, "load", lambda name: make_dataset(60, 784, 10))
+    found = room.Room(lambda name, model: kept.append(name), kept.remove)
+    finish = Training._finish
+
+    def stop_after_two(self: Training) -> Any:
+        if self.state.epoch == 2:
+            found.stop()
+        return finish(self)
+
+    monkeypatch.setattr(Training, "_finish", stop_after_two)
+    found.start({"epochs": "500", "hidden": "4"})
+    with pytest.raises(RefusedError) as raised:
+        found.start({"epochs": "500", "hidden": "4"})
+    assert raised.value.status == 409
+    *_, done = heard(found)
+    assert done["text"].startswith("stopped: 784-4-10 reads ")
+    assert len(kept) == 1
+
+
+def test_how_many_may_listen_and_how_much_may_be_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = room.Room(lambda name, model: None, lambda name: None)
+    monkeypatch.setattr(room, "MOST_LISTENERS", 1)
+    found.events()
+    found._listeners = 1
+    with pytest.raises(RefusedError) as raised:
+        found.events()
+    assert (raised.value.status, raised.value.headers) == (503, {"retry-after": "5"})
+    assert room._settings({"epochs": "500", "hidden": "1,1,1,1,1,1"})[0].epochs == 500
+    for asked in ({"epochs": "501"}, {"hidden": "1,1,1,1,1,1,1"}, {"hidden": "1", "x": ""}, {"data": "digits.npz"}):
+        with pytest.raises(UsageError):
+            room._settings(asked)
+    assert room._settings({}) == (package.Settings(hidden=()), "auto")
+    monkeypatch.setattr(room, "MOST_PARAMETERS", 785 * 5 + 6 * 10)
+    assert room._settings({"hidden": "5", "data": "strokes"})[1] == "strokes"
+    monkeypatch.setattr(room, "MOST_PARAMETERS", 785 * 5 + 6 * 10 - 1)
+    with pytest.raises(UsageError, match="parameters here"):
+        room._settings({"hidden": "5"})
 
 
 @pytest.mark.parametrize(
@@ -735,3 +970,59 @@ def test_pictures_of_all_sizes_up_to_the_limit(ask: Client) -> None:
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (280, 280), np.uint8)).save(out, "PNG")
     found = ask("POST", "/predict", content=out.getvalue(), headers={"content-type": "image/png"})
     assert found.status_code == 200
+
+
+def test_what_the_command_serves(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Where, for whom, and whether a browser is opened: stand-ins for what would serve."""
+    from fastnn.web import app, serving
+
+    done: list[Any] = []
+
+    def serve(application: Any, listening: socket.socket, ready: Callable[[], None]) -> None:
+        ready()
+
+    def bound(host: str, port: int) -> socket.socket:
+        done.append((host, port))
+        return serving_on(host)
+
+    def serving_on(host: str) -> socket.socket:
+        found = socket.socket(socket.AF_INET)
+        found.bind(("127.0.0.1", 0))
+        return found
+
+    monkeypatch.setattr(serving, "serve", serve)
+    monkeypatch.setattr(serving, "bound", bound)
+    monkeypatch.setattr(
+        app, "application", lambda models, hosts, training: done.append((list(models), hosts, training))
+    )
+    monkeypatch.setattr("webbrowser.open", lambda address: done.append("browser"))
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "1")  # what the command would set for good
+    for name in ("DISPLAY", "WAYLAND_DISPLAY"):
+        monkeypatch.delenv(name, raising=False)
+    for options, wanted in (
+        ([], [(["mnist"], (), True), ("127.0.0.1", 8_000)]),
+        (["--port", "65535", "--host", "::1"], [(["mnist"], (), True), ("::1", 65_535)]),
+        (["--port", "0", "--host", "0.0.0.0", "--allow-host", "a"], [(["mnist"], ["a"], False), ("0.0.0.0", 0)]),
+    ):
+        done.clear()
+        assert run(["draw", *options]) == 0
+        assert done == wanted
+        said = capsys.readouterr()
+        assert said.out.startswith("http://[::1]:" if "::1" in options else f"http://{wanted[1][0]}:")
+        assert said.out.endswith("/\n")
+        assert ("others can reach this server" in said.err) is ("a" in options)
+    for port in ("-1", "65536"):
+        assert run(["draw", "--port", port]) == 2
+        assert f"--port {port}" in capsys.readouterr().err
+    assert run(["draw", "--host", "0.0.0.0"]) == 2
+    if sys.platform == "linux":
+        for name in ("DISPLAY", "WAYLAND_DISPLAY"):
+            with monkeypatch.context() as inside:
+                inside.setenv(name, ":0")
+                for option, opened in (("--open", True), ("--no-open", False)):
+                    done.clear()
+                    assert run(["draw", option]) == 0
+                    deadline = time.monotonic() + 5
+                    while opened and "browser" not in done and time.monotonic() < deadline:
+                        time.sleep(0.01)
+                    assert ("browser" in done) is opened

@@ -50,7 +50,7 @@ def annotated(picture: np.ndarray, marks: Sequence[Mark]) -> bytes:
     larger = max(1.0, _LEAST / max(1, min(image.size)))
     if larger > 1:
         image = image.resize((round(image.width * larger), round(image.height * larger)), Image.Resampling.BICUBIC)
-    draw, line = ImageDraw.Draw(image), max(2, round(min(image.size) / 250))
+    draw, line = ImageDraw.Draw(image), round(min(image.size) / 250)
     for mark in marks:
         left, top, right, bottom = (n * image.size[i % 2] for i, n in enumerate(mark.box))
         colour = SURE if mark.sure else UNSURE
