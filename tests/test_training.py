@@ -256,7 +256,7 @@ def test_barriers_are_as_few_as_the_net_allows(hidden: tuple[int, ...]) -> None:
     run._steps_a_call = 1_000
     list(run)
     wanted = 21 * max(1, 2 * len(hidden) - 1) + (len(hidden) > 1)
-    assert run._sync[0] == 2 * wanted
+    assert run._workers._sync[0] == 2 * wanted
 
 
 def test_calls_of_kernels_stay_short(monkeypatch: pytest.MonkeyPatch) -> None:

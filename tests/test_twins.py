@@ -424,6 +424,7 @@ NO_TWINS_IN = {
     "memory": "views of buffers",
     "strokes": "invents a data set; test_datasets looks at its pictures",
     "barrier": "waits",
+    "clock": "reads a counter",
 }
 
 

@@ -59,7 +59,7 @@ def train_steps(net, data, work, span, totals, team):
         if clips(net.rule):
             add_late_gradients(net, work, batch, team)
             clip_and_update(net.rule, net, step_at(span, step), batch.scratch, team)
-    if span.last > span.first:
+    if span.last > span.first and net.layers.size > 2:
         barrier(team)
         for i in range(net.layers.size - 1):  # what the next step would have begun with
             late_update(net, data, work, span, span.last - 1, i, team)

@@ -43,8 +43,9 @@ def _bend(glyphs, first, last, state, bent):
     cos, sin = math.cos(angle), math.sin(angle)
     x, y = 0.0, 0.0
     for at in range(first, last):
-        corner = at > first and (glyphs.points[at] == glyphs.points[at - 1]).all()
-        if not corner:
+        points, before = glyphs.points, max(at - 1, first)
+        same = points[at, 0] == points[before, 0] and points[at, 1] == points[before, 1]
+        if not (at > first and same):  # or a corner: a point that is there twice
             x = glyphs.points[at, 0] - 0.5 + wobble * spread(state)
             y = glyphs.points[at, 1] - 0.5 + wobble * spread(state)
         u = x * (1 + taper * y) + warp_x * math.sin(4.5 * y + phase_x)
