@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, fastnn
 
+from fastnn.kernels import cache as cache_module
+
 # a kernel that compiles in a moment and uses the tiles
 SCRIPT = """
 import numpy as np
@@ -143,6 +145,16 @@ def test_any_flipped_bit_is_caught_before_it_can_run(cache: Path, monkeypatch: p
         path.write_bytes(bad)
         assert ours.load_overload("s", Context()) is None
         assert not path.exists()
+
+
+def test_machine_code_made_with_other_settings_of_numba_lies_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    fingerprint, found = cache_module.fingerprint.__wrapped__, set()
+    for value in ("1", "2"):
+        monkeypatch.setenv("NUMBA_TRIED_HERE", value)
+        found.add(fingerprint())
+    monkeypatch.setenv("TRIED_HERE", "NUMBA_3")  # none of Numba's
+    assert found | {fingerprint()} == found
+    assert len(found) == 2
 
 
 def test_machine_code_of_old_versions_is_forgotten(tmp_path: Path) -> None:

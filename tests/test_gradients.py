@@ -15,7 +15,7 @@ import pytest
 from conftest import ROOT, make_dataset
 
 from fastnn import reference
-from fastnn.gradcheck import CASES, KINKED, SMOOTH, Case, Question, check, kernel_gradient, relative_error
+from fastnn.gradcheck import CASES, KINKED, SMOOTH, Case, Question, check, kernel_gradient, question, relative_error
 from fastnn.inference import activation_of
 from fastnn.kernels.barrier import new_team
 from fastnn.kernels.layout import Layout
@@ -250,3 +250,11 @@ def test_only_what_has_a_kink_has_room_for_it(case: Case, bound: float, monkeypa
     found = list(check(0, [case]))
     assert [one.bound for one in found] == [bound, 1e-10, 1e-4] * (len(found) // 3)
     assert all(one.passed for one in found)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_questions_keep_away_from_kinks_in_every_layer(seed: int) -> None:
+    """Or finite differences would be taken across them."""
+    asked = question(Case((23, 70, 40, 5), 60, ("relu", "leaky-relu")), seed)
+    found, _ = reference.forward(asked.parameters, asked.x, asked.kind)
+    assert min(np.abs(z).min() for z in found[:-1]) >= 1e-3
