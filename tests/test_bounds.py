@@ -90,10 +90,10 @@ def model(inputs: int = 4, classes: int = 2, scaling: Any = None, **metadata: An
     ],
 )
 def test_what_a_model_was_trained_on(inputs: int, known: dict[str, Any], wanted: tuple[float, float]) -> None:
-    assert model(inputs, preprocessing=known)._trained_range() == wanted
+    assert model(inputs, preprocessing=known).trained_range() == wanted
     scaling = np.zeros(inputs), np.ones(inputs)
     if "range" not in known:
-        assert model(inputs, scaling=scaling)._trained_range() == (-math.inf, math.inf)
+        assert model(inputs, scaling=scaling).trained_range() == (-math.inf, math.inf)
 
 
 @pytest.mark.parametrize(
@@ -683,5 +683,5 @@ def test_shares_that_cannot_be() -> None:
     for share in (0.0, 0.9):
         assert Settings(validation=share).validation == share
     for share in (-0.01, 0.91, 1):
-        with pytest.raises(UsageError, match="--validation"):
+        with pytest.raises(UsageError, match="validation="):
             Settings(validation=share)

@@ -167,8 +167,18 @@ def test_a_calibration_is_fitted_once_for_the_same_weights(
     assert calls == [100, 100]
 
 
+OTHERS = set[threading.Thread]()  # of runs that other tests have left
+
+
+@pytest.fixture
+def counted() -> None:
+    gc.collect()
+    OTHERS.clear()
+    OTHERS.update(threading.enumerate())
+
+
 def workers() -> int:
-    return sum(thread.name.startswith("fastnn") for thread in threading.enumerate())
+    return sum(thread.name.startswith("fastnn") for thread in set(threading.enumerate()) - OTHERS)
 
 
 def gone() -> bool:
@@ -202,6 +212,7 @@ def diverged(run: Training) -> None:
         list(run)
 
 
+@pytest.mark.usefixtures("counted")
 @pytest.mark.parametrize("leave", [list, left_by_break, left_by_exception, left_alone, diverged])
 def test_threads_are_there_while_the_loop_is(leave: object, overfitted: Dataset) -> None:
     assert gone()
@@ -218,6 +229,7 @@ def test_threads_are_there_while_the_loop_is(leave: object, overfitted: Dataset)
     assert gone()
 
 
+@pytest.mark.usefixtures("counted")
 def test_threads_go_with_the_run(overfitted: Dataset) -> None:
     assert gone()
     run = run_of(overfitted, threads=3)

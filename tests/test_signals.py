@@ -121,7 +121,7 @@ print("said before")
 with signals.noted(), atomic_write(Path("result")) as file:
     file.write(b"half")
     os.kill(os.getpid(), int(sys.argv[1]))
-    time.sleep(0.2)
+    time.sleep(0.6)
     print("went on after the first", flush=True)
     os.kill(os.getpid(), signal.SIGINT)
     time.sleep(60)
@@ -149,6 +149,9 @@ try:
         raise_if_any()
         os.kill(os.getpid(), int(sys.argv[1]))
         time.sleep(0.2)
+        if sys.argv[2] == "twice in haste":
+            os.kill(os.getpid(), int(sys.argv[1]))
+            time.sleep(0.2)
         if sys.argv[2] == "inside":
             raise_if_any()
 except signals.Stopped as stop:
@@ -159,11 +162,47 @@ except signals.Stopped as stop:
 
 
 @BOTH
-@pytest.mark.parametrize("where", ["inside", "at the end"])
+@pytest.mark.parametrize("where", ["inside", "at the end", "twice in haste"])
 def test_a_note_of_a_signal_is_not_lost(where: str, number: int, code: int, word: str) -> None:
     process = started(NOTED, int(number), where)
     assert process.communicate(timeout=30) == (f"{int(number)}\n", "")
     assert process.returncode == 0
+
+
+@BOTH
+def test_a_note_that_nobody_reads_ends_it(number: int, code: int, word: str) -> None:
+    """Such as while a pipe without a reader is opened, which lasts for ever."""
+    script = """
+import os, sys, time
+from fastnn.cli import signals
+signals._ANSWER_SECONDS = 0.3
+signals.listen()
+with signals.noted() as raise_if_any:
+    os.kill(os.getpid(), int(sys.argv[1]))
+    time.sleep(60)
+"""
+    process = started(script, int(number))
+    assert process.communicate(timeout=30) == ("", f"error: {word}\n")
+    assert process.returncode == code
+
+
+def test_a_note_that_was_read_leaves_time_to_save() -> None:
+    script = """
+import os, time
+from fastnn.cli import signals
+signals._ANSWER_SECONDS = 0.3
+signals.listen()
+try:
+    with signals.noted() as raise_if_any:
+        os.kill(os.getpid(), 2)
+        time.sleep(0.1)
+        raise_if_any()
+except signals.Stopped:
+    time.sleep(0.6)
+    print("saved")
+"""
+    process = started(script)
+    assert process.communicate(timeout=30) == ("saved\n", "")
 
 
 def test_a_reader_that_has_stopped_does_not_keep_it() -> None:

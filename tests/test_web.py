@@ -846,14 +846,14 @@ def test_a_training_that_is_stopped_later_keeps_what_was_learned(monkeypatch: py
     kept = list[str]()
     monkeypatch.setattr(room, "load", lambda name: make_dataset(60, 784, 10))
     found = room.Room(lambda name, model: kept.append(name), kept.remove)
-    finish = Training._finish
+    record = Training._record
 
     def stop_after_two(self: Training) -> Any:
         if self.state.epoch == 2:
             found.stop()
-        return finish(self)
+        return record(self)
 
-    monkeypatch.setattr(Training, "_finish", stop_after_two)
+    monkeypatch.setattr(Training, "_record", stop_after_two)
     found.start({"epochs": "500", "hidden": "4"})
     with pytest.raises(RefusedError) as raised:
         found.start({"epochs": "500", "hidden": "4"})

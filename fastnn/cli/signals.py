@@ -9,18 +9,23 @@ main thread has something to save.
 from __future__ import annotations
 
 import _thread
+import math
 import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 # what is said, and the exit code
 _ANSWERS = {signal.SIGINT: ("interrupted", 130), signal.SIGTERM: ("terminated", 143)}
 _FLUSH_SECONDS = 0.1  # a reader of our output that has stopped does not keep us
+_ONE_SECONDS = 0.5  # signals nearer to each other are one: a key pressed twice in haste
+_ANSWER_SECONDS = 30.0  # that a note may lie: whoever waits for a file that does not open never reads it
 _leaving, _noting = threading.Lock(), threading.Lock()
 _notes: list[int] | None = None  # signals that came while the main thread has something to save; None while it has not
+_read = False  # whether the main thread has seen the note, and saves
 
 
 class Stopped(BaseException):
@@ -59,15 +64,18 @@ def ignore() -> None:
 def noted() -> Iterator[Callable[[], None]]:
     """The first signal inside is a note for the main thread, which saves what it has; a second one ends the process.
 
-    Yields what raises `Stopped` if one came; the end of the block raises it too.
+    So does the first, when nobody has read the note after `_ANSWER_SECONDS`. Yields what raises `Stopped` if one came;
+    the end of the block raises it too.
     """
-    global _notes
+    global _notes, _read
     found = list[int]()
     with _noting:
-        _notes = found
+        _notes, _read = found, False
 
     def raise_if_any() -> None:
+        global _read
         if found:
+            _read = True
             raise Stopped(found[0])
 
     try:
@@ -96,14 +104,32 @@ def leave(number: int) -> None:
 
 
 def _answer(pipe: int) -> None:
+    noted_at = -math.inf
     while True:
         for number in os.read(pipe, 64):
             if number in _ANSWERS:
                 with _noting:
                     if _notes is not None and not _notes:
                         _notes.append(number)
+                        noted_at = time.monotonic()
+                        _begin(_leave_unread, _notes, number)
                         continue
-                leave(number)
+                if time.monotonic() - noted_at > _ONE_SECONDS:
+                    leave(number)
+
+
+def _leave_unread(note: list[int], number: int) -> None:
+    """End the process, unless the note has been read by then or is of no use any more."""
+    time.sleep(_ANSWER_SECONDS)
+    with _noting:
+        unread = _notes is note and not _read
+    if unread:
+        leave(number)
+
+
+def _begin(work: Callable[..., None], *given: object) -> None:
+    with suppress(RuntimeError):  # no more threads
+        _thread.start_new_thread(work, given)
 
 
 def _flush() -> None:
