@@ -472,6 +472,22 @@ def test_output_that_cannot_be_written_is_one_line(
     assert capsys.readouterr().err == "error: stdout: No space left on device\n"
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no full disk to write to")
+@pytest.mark.parametrize("command", [("doctor", "--json"), ("--version",)], ids=" ".join)
+def test_a_full_stdout_is_named_by_a_process_too(command: tuple[str, ...]) -> None:
+    """Where the interpreter has opened it: every line is written at once."""
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "fastnn", *command],
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert (done.returncode, done.stderr) == (1, "error: stdout: No space left on device\n")
+
+
 @pytest.mark.skipif(os.name != "posix", reason="a shell")
 @pytest.mark.parametrize(("closed", "code"), [(">&-", 1), ("2>&-", 0), ("<&-", 0)])
 def test_standard_files_that_are_closed(closed: str, code: int, tmp_path: Path) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 
 from fastnn.cli import signals
 from fastnn.errors import FastnnError, printable
+
+_FULL = (errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC))
 
 
 def main(args: list[str] | None = None) -> None:
@@ -63,16 +66,8 @@ def _run(args: list[str], debug: bool) -> int:
     except MemoryError:
         return _fail("out of memory. Take a smaller network, batch or data set", 1, debug)
     except OSError as error:
-        return _fail(f"{error.filename or _unnamed()}: {error.strerror or error}", 1, debug)
-
-
-def _unnamed() -> str:
-    """What an error of the system was about that names no file: stdout, if that can't be written to."""
-    try:
-        sys.stdout.flush()
-    except OSError:
-        return "stdout"
-    return "system"
+        unnamed = "stdout" if error.errno in _FULL else "system"  # files that are written to have names
+        return _fail(f"{error.filename or unnamed}: {error.strerror or error}", 1, debug)
 
 
 def _fail(message: str, code: int, debug: bool) -> int:
