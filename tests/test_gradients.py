@@ -71,7 +71,7 @@ def gradient_of_parts(network: Network, parts: list[tuple[int, int]], threads: i
     return layout.unpack(sums[0])
 
 
-@pytest.mark.parametrize("activation", ["relu", "tanh"])
+@pytest.mark.parametrize("activation", ["relu", pytest.param("tanh", marks=pytest.mark.long)])
 @pytest.mark.parametrize("hidden", [(), (70,), (40, 70, 33)])
 def test_a_gradient_is_the_sum_of_those_of_parts_by_any_threads(hidden: tuple[int, ...], activation: str) -> None:
     """Which part is computed where, and by how many threads, changes no bit: what machines will share."""

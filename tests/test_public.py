@@ -83,6 +83,7 @@ def test_train_shows_and_takes_every_setting() -> None:
     assert not Changes.__required_keys__
 
 
+@pytest.mark.long
 def test_type_checkers_know_every_setting(tmp_path: Path) -> None:
     """As an editor does: the right ones pass, a wrong name and a wrong type do not."""
     (tmp_path / "mypy.ini").write_text("[mypy]\nfollow_imports = silent\nignore_missing_imports = True\n")
