@@ -165,7 +165,7 @@ def read_model(content: bytes) -> object:
     try:
         return weights.read(io.BytesIO(content), len(content), "file")
     except ModelFileError as error:
-        if "--activation" not in str(error):
+        if 'activation="relu"' not in str(error):
             raise
         return weights.read(io.BytesIO(content), len(content), "file", weights.Unsaid(("tanh",)))
 
