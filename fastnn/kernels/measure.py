@@ -42,7 +42,7 @@ def input_product(dz, w, a, scratch, dx, repeats):
     """`input_gradient` over all panels, `repeats` times."""
     for _ in range(repeats):
         units, rows = dz.shape[0] * dz.shape[2], dz.shape[1]
-        input_gradient(dz, w, units, rows, scratch, dx, (0, dx.shape[0]), Below(None, a))
+        input_gradient(dz, w, units, rows, scratch, dx, (0, dx.shape[0]), Below(None, a, False, True))
 
 
 @kernel
