@@ -50,8 +50,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     asked = parser.parse_args()
     from fastnn.datasets import load
-    from fastnn.settings import Settings
-    from fastnn.training import Training
+    from fastnn.training.run import Training
+    from fastnn.training.settings import Settings
 
     data = load("mnist")
     ours: list[float] = []

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from fastnn.bench import peak_gflops
+from fastnn.tools.bench import peak_gflops
 
 
 @pytest.fixture(scope="session")

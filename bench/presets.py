@@ -12,10 +12,11 @@ from pathlib import Path
 
 import numpy as np
 
-from fastnn import configuration, load_data
+from fastnn import load_data
 from fastnn.datasets import Dataset
-from fastnn.settings import Settings
-from fastnn.training import Training
+from fastnn.training import configuration
+from fastnn.training.run import Training
+from fastnn.training.settings import Settings
 
 
 def one(data: Dataset, settings: Settings) -> dict[str, float]:

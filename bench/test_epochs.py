@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 
 from fastnn import reference
-from fastnn.bench import again, numpy_epoch, random_dataset
 from fastnn.datasets import Dataset, load
 from fastnn.datasets.named import find
 from fastnn.kernels.measure import barriers
 from fastnn.kernels.workers import Workers
 from fastnn.machine import available_threads
 from fastnn.network import Network
-from fastnn.training import Settings, Training, shuffled, step_flops
+from fastnn.tools.bench import again, numpy_epoch, random_dataset
+from fastnn.training.run import Settings, Training, shuffled, step_flops
 
 SHAPES = [
     ((784, 128, 10), 16),

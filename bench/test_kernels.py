@@ -174,11 +174,11 @@ def test_hidden_layer_of_sparse_activations(measure, b: int, k: int, h: int, zer
 
 def test_how_sparse_hidden_layers_are(benchmark) -> None:  # type: ignore[no-untyped-def]
     """The share of zeros after ReLU in a trained net, and of blocks of 4 units that hold anything."""
-    from fastnn.bench import random_dataset
     from fastnn.datasets import load
     from fastnn.datasets.named import find
-    from fastnn.settings import Settings
-    from fastnn.training import Training
+    from fastnn.tools.bench import random_dataset
+    from fastnn.training.run import Training
+    from fastnn.training.settings import Settings
 
     data = load("mnist") if find("mnist") else random_dataset(5_000)
     run = Training(data, Settings((128, 128), 3, 64, 0.1))

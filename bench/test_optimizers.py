@@ -6,16 +6,16 @@ import numpy as np
 import pytest
 
 from fastnn import reference
-from fastnn.bench import again, random_dataset
 from fastnn.datasets import Dataset, load
 from fastnn.datasets.named import find
-from fastnn.feeding import Feed, changed
 from fastnn.kernels.workers import Workers
 from fastnn.machine import available_threads
 from fastnn.network import ACTIVATIONS
-from fastnn.optimizers import OPTIMIZERS
-from fastnn.settings import Settings
-from fastnn.training import Training
+from fastnn.tools.bench import again, random_dataset
+from fastnn.training.batches import Batches, changed
+from fastnn.training.optimizers import OPTIMIZERS
+from fastnn.training.run import Training
+from fastnn.training.settings import Settings
 
 MOVED = {"shift": 2, "rotation": 12, "scaling": 0.12, "shear": 0.12}
 CHANGES = {
@@ -69,7 +69,7 @@ def test_changed_pictures(measure, dataset: Dataset, kind: str) -> None:  # type
         wanted = reference.change_picture(whole, change, 0, 0, example, 32)
         assert np.abs(picture.reshape(28, 28) - wanted).max() <= 0.75
     with Workers(available_threads()) as workers:
-        feed = Feed(dataset.train, settings, (28, 28), 100, workers)
-        feed.compile()
+        batches = Batches(dataset.train, settings, (28, 28), 100, workers)
+        batches.compile()
         order = np.arange(20_000)
-        measure(lambda: feed.prepare(order, 0, 0, len(order)), pictures=len(order))
+        measure(lambda: batches.prepare(order, 0, 0, len(order)), pictures=len(order))

@@ -13,29 +13,29 @@ if TYPE_CHECKING:  # for editors and type checkers: where each name of the table
     from fastnn.datasets import draw as draw_strokes
     from fastnn.datasets import load as load_data
     from fastnn.errors import FastnnError
-    from fastnn.fitting import train
-    from fastnn.gradcheck import check as check_gradients
-    from fastnn.model import Model, load
+    from fastnn.model.model import Model, load
     from fastnn.network import Network
-    from fastnn.settings import Settings
-    from fastnn.training import Epoch, Training
+    from fastnn.tools.gradcheck import check as check_gradients
+    from fastnn.training.fit import train
+    from fastnn.training.run import Epoch, Training
+    from fastnn.training.settings import Settings
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "train": "fastnn.fitting",
-    "Training": "fastnn.training",
-    "Settings": "fastnn.settings",
-    "Epoch": "fastnn.training",
-    "load": "fastnn.model",
-    "Model": "fastnn.model",
+    "train": "fastnn.training.fit",
+    "Training": "fastnn.training.run",
+    "Settings": "fastnn.training.settings",
+    "Epoch": "fastnn.training.run",
+    "load": "fastnn.model.model",
+    "Model": "fastnn.model.model",
     "Network": "fastnn.network",
     "FastnnError": "fastnn.errors",
     "Dataset": "fastnn.datasets",
     "Split": "fastnn.datasets",
     "load_data": "fastnn.datasets",
     "draw_strokes": "fastnn.datasets",
-    "check_gradients": "fastnn.gradcheck",
+    "check_gradients": "fastnn.tools.gradcheck",
 }
 _ALIASES = {"load_data": "load", "draw_strokes": "draw", "check_gradients": "check"}
 __all__ = [

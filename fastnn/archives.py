@@ -19,7 +19,7 @@ _PIECE = 2**20
 _SLACK = 2**20  # bytes that an archive of any size may grow to
 
 
-class RefusedError(InputError):
+class ArchiveError(InputError):
     """An archive was refused; whoever opened it says of what file."""
 
 
@@ -38,38 +38,38 @@ def opened(file: IO[bytes], members: int, size: int, squeezed: float) -> zipfile
 
     Raises
     ------
-    RefusedError
+    ArchiveError
         Too many, twice the same, odd names, encrypted, squeezed in other ways, or far too large when taken out.
     """
     packed = file.seek(0, os.SEEK_END)
     try:
         archive = zipfile.ZipFile(cast("IO[bytes]", _InPieces(file)))
-    except RefusedError:
+    except ArchiveError:
         raise
     except Exception as error:  # zipfile raises many kinds for damaged archives
-        raise RefusedError(f"not a sound zip archive ({printable(error, 80)})") from error
+        raise ArchiveError(f"not a sound zip archive ({printable(error, 80)})") from error
     found = archive.infolist()
     if len(found) > members:
-        raise RefusedError(f"an archive of {len(found)} files; at most {members}")
+        raise ArchiveError(f"an archive of {len(found)} files; at most {members}")
     names = [member.filename for member in found]
     if len(set(names)) != len(names):
-        raise RefusedError("a file stands twice in the archive")
+        raise ArchiveError("a file stands twice in the archive")
     total = 0
     for member in found:
         name = printable(member.filename, 60)
         if not _MEMBER.fullmatch(member.filename) or ".." in member.filename or member.filename.startswith("/"):
-            raise RefusedError(f"{name}: an odd name in the archive")
+            raise ArchiveError(f"{name}: an odd name in the archive")
         if member.flag_bits & 1:
-            raise RefusedError(f"{name} is encrypted")
+            raise ArchiveError(f"{name} is encrypted")
         if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-            raise RefusedError(f"{name} is compressed in another way than deflate")
+            raise ArchiveError(f"{name} is compressed in another way than deflate")
         if member.file_size > squeezed * member.compress_size + 2**16:
-            raise RefusedError(f"{name} would grow {member.file_size // max(1, member.compress_size)} times")
+            raise ArchiveError(f"{name} would grow {member.file_size // max(1, member.compress_size)} times")
         total += member.file_size
     if total > size:
-        raise RefusedError(f"{total:,} bytes when taken out; at most {size:,}")
+        raise ArchiveError(f"{total:,} bytes when taken out; at most {size:,}")
     if total > squeezed * packed + _SLACK:  # members may share their bytes, and the list may lie about each
-        raise RefusedError(f"{total:,} bytes when taken out of {packed:,}; at most {squeezed:,.0f} times as many")
+        raise ArchiveError(f"{total:,} bytes when taken out of {packed:,}; at most {squeezed:,.0f} times as many")
     return archive
 
 
@@ -81,7 +81,7 @@ class _InPieces:
 
     def read(self, count: int = -1) -> bytes:
         if count > _MOST_AT_ONCE:
-            raise RefusedError(f"a list of files of {count:,} bytes; at most {_MOST_AT_ONCE:,}")
+            raise ArchiveError(f"a list of files of {count:,} bytes; at most {_MOST_AT_ONCE:,}")
         return self._file.read(count)
 
     def __getattr__(self, name: str) -> Any:
@@ -92,11 +92,11 @@ def taken_out(archive: zipfile.ZipFile, name: str, most: int) -> bytes:
     """The bytes of one member, as many as it says and no more than `most`."""
     size = archive.getinfo(name).file_size
     if size > most:
-        raise RefusedError(f"{printable(name, 60)}: {size:,} bytes; at most {most:,}")
+        raise ArchiveError(f"{printable(name, 60)}: {size:,} bytes; at most {most:,}")
     with archive.open(name) as member:
         content = member.read(size + 1)
     if len(content) != size:
-        raise RefusedError(f"{printable(name, 60)}: another size than the archive says")
+        raise ArchiveError(f"{printable(name, 60)}: another size than the archive says")
     return content
 
 
@@ -109,7 +109,7 @@ def take_into(archive: zipfile.ZipFile, name: str, target: np.ndarray, skip: int
         while at < flat.size:
             piece = member.read(min(_PIECE, flat.size - at))
             if not piece:
-                raise RefusedError(f"{printable(name, 60)}: another size than the archive says")
+                raise ArchiveError(f"{printable(name, 60)}: another size than the archive says")
             flat[at : at + len(piece)] = np.frombuffer(piece, np.uint8)
             at += len(piece)
 
@@ -119,12 +119,12 @@ def array_header(archive: zipfile.ZipFile, name: str) -> tuple[tuple[int, ...], 
     with archive.open(name) as member:
         version = np.lib.format.read_magic(member)
         if version != (1, 0):  # others are for headers longer than 65,535 bytes
-            raise RefusedError(f"{printable(name, 60)}: version {version} of NumPy's format")
+            raise ArchiveError(f"{printable(name, 60)}: version {version} of NumPy's format")
         shape, fortran, dtype = np.lib.format.read_array_header_1_0(member, max_header_size=_MOST_HEADER)
         length = member.tell()
     whole = all(type(n) is int and n >= 0 for n in shape)
     if dtype.hasobject or not whole or archive.getinfo(name).file_size - length != math.prod(shape) * dtype.itemsize:
-        raise RefusedError(
+        raise ArchiveError(
             f"{printable(name, 60)}: its shape {list(shape)} of {printable(dtype, 20)} does not fit its bytes"
         )
     return shape, fortran, dtype, length

@@ -28,8 +28,14 @@ from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-AHEAD = ("fastnn.cli.app", "fastnn.training", "fastnn.gradcheck", "fastnn.kernels.measure", "fastnn.plots")
-AHEAD += ("matplotlib.figure", "matplotlib.backends.backend_agg", "fastnn.reports", "fastnn.images.recipes")
+AHEAD = (
+    "fastnn.cli.app",
+    "fastnn.training.run",
+    "fastnn.tools.gradcheck",
+    "fastnn.kernels.measure",
+    "fastnn.evaluation.plots",
+)
+AHEAD += ("matplotlib.figure", "matplotlib.backends.backend_agg", "fastnn.evaluation.html", "fastnn.images.recipes")
 
 
 class Forks:

@@ -27,12 +27,13 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 import hostile  # noqa: E402
 import hostile_pictures  # noqa: E402
 
-from fastnn import images, weights  # noqa: E402
+from fastnn import images  # noqa: E402
 from fastnn.datasets.idx import read_idx  # noqa: E402
 from fastnn.datasets.npy import NAMES, load_npy  # noqa: E402
 from fastnn.datasets.npz import load_npz  # noqa: E402
 from fastnn.datasets.tables import load_table  # noqa: E402
 from fastnn.errors import FastnnError, ModelFileError  # noqa: E402
+from fastnn.model import store  # noqa: E402
 
 SLOWEST, MOST_GROWTH = 1.0, 256 * 2**20
 INTERESTING = (0, 1, 2, 3, 7, 8, 16, 31, 32, 34, 44, 48, 57, 64, 91, 93, 123, 125, 127, 128, 254, 255)
@@ -41,14 +42,14 @@ PARTS = 2  # processes
 
 def models() -> dict[str, list[bytes]]:
     """Sound files of each format, small enough that a mutation hits something."""
-    network = weights.Network.mlp(3, (2,), 2, "tanh")
+    network = store.Network.mlp(3, (2,), 2, "tanh")
     metadata = {"classes": ["a", "b"], "calibration": {"temperature": 2.0, "unsure_below": 0.1}}
-    plain = weights.Stored(network, network.initial_parameters(0), metadata)
-    scaled = weights.Stored(network, plain.parameters, metadata, (np.zeros(3), np.ones(3)))
+    plain = store.Stored(network, network.initial_parameters(0), metadata)
+    scaled = store.Stored(network, plain.parameters, metadata, (np.zeros(3), np.ones(3)))
     found: dict[str, list[bytes]] = {}
     for name in ("safetensors", "npz", "json"):
-        found[name] = [weights.FORMATS[name][1](weights.raw_of(stored)) for stored in (plain, scaled)]
-    found["safetensors"].append(weights.FORMATS["pytorch"][1](weights.raw_of(plain)))
+        found[name] = [store.FORMATS[name][1](store.raw_of(stored)) for stored in (plain, scaled)]
+    found["safetensors"].append(store.FORMATS["pytorch"][1](store.raw_of(plain)))
     state = hostile.linear()
     found["pytorch"] = [
         hostile.pt_of(state),
@@ -163,11 +164,11 @@ def in_file(read: Callable[[Path], object], name: str) -> Callable[[bytes], obje
 def read_model(content: bytes) -> object:
     """Any format, recognised by looking; one that does not say its activations is read as well."""
     try:
-        return weights.read(io.BytesIO(content), len(content), "file")
+        return store.read(io.BytesIO(content), len(content), "file")
     except ModelFileError as error:
         if 'activation="relu"' not in str(error):
             raise
-        return weights.read(io.BytesIO(content), len(content), "file", weights.Unsaid(("tanh",)))
+        return store.read(io.BytesIO(content), len(content), "file", store.Unsaid(("tanh",)))
 
 
 def read_picture(content: bytes) -> object:

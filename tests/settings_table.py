@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import fields
 
-from fastnn.settings import Settings
+from fastnn.training.settings import Settings
 
 
 def table() -> str:

@@ -14,8 +14,8 @@ from fastnn.datasets import draw, from_arrays
 from fastnn.datasets.base import PIXEL, check_labels, checked_features, value_scale
 from fastnn.datasets.labels import distinct, indices_of, natural, plain_labels
 from fastnn.errors import DataError, UsageError
-from fastnn.feeding import changed
-from fastnn.preparation import scaling_of
+from fastnn.training.batches import changed
+from fastnn.training.preparation import scaling_of
 
 SMALL = {"hidden": (8,), "epochs": 1}
 
@@ -377,7 +377,7 @@ def test_a_setting_that_would_not_be_used_is_refused(changes: dict[str, object],
 
 
 def test_a_preset_may_be_changed_without_its_own_numbers_getting_in_the_way() -> None:
-    from fastnn.settings import changed as with_changes
+    from fastnn.training.settings import changed as with_changes
 
     start = Settings(optimizer="momentum", momentum=0.95, schedule="step", gamma=0.1, step_epochs=3)
     found = with_changes(start, {"optimizer": "sgd", "schedule": "constant"})
@@ -406,7 +406,7 @@ def test_mapped_arrays_train_the_same_model_and_are_not_copied(
     settings = Settings((8,), 2, 16, features=features, validation=validation, **changes)  # type: ignore[arg-type]
     hashes = set()
     for x, room in ((base.train.x, 2**24), (mapped, 2**24), (mapped, 17 * 4 * 16 * 3)):
-        monkeypatch.setattr("fastnn.feeding._RING_BYTES", room)
+        monkeypatch.setattr("fastnn.training.batches._RING_BYTES", room)
         dataset = Dataset("d", Split(x, base.train.y), base.test, base.classes)
         run = Training(dataset, settings)
         losses = [epoch.validation_loss for epoch in run]

@@ -12,12 +12,12 @@ from fastnn import reference
 from fastnn.datasets import Dataset, checked_split
 from fastnn.datasets.base import PIXEL, Split
 from fastnn.errors import UsageError
-from fastnn.feeding import Feed, changed
 from fastnn.kernels.augment import _DROPS, _NOISE
 from fastnn.kernels.host import SHAPE
 from fastnn.kernels.workers import Workers
-from fastnn.settings import Settings
-from fastnn.training import Training
+from fastnn.training.batches import Batches, changed
+from fastnn.training.run import Training
+from fastnn.training.settings import Settings
 
 ALL = {
     "shift": 2,
@@ -118,11 +118,11 @@ def test_threads_and_cuts_change_nothing(threads: int) -> None:
     wanted = changed(split, settings, (28, 28), 3)
     order = np.random.default_rng(0).permutation(50)
     with Workers(threads) as workers:
-        feed = Feed(split, settings, (28, 28), 50, workers)
-        feed.compile()
+        batches = Batches(split, settings, (28, 28), 50, workers)
+        batches.compile()
         for first in range(0, 50, 7):
-            feed.prepare(order, 3, first, min(first + 7, 50))
-        data = feed.data(order)
+            batches.prepare(order, 3, first, min(first + 7, 50))
+        data = batches.data(order)
         assert (data.x[data.order] == wanted[order]).all()
         assert (data.y[data.order] == split.y[order]).all()
 
@@ -137,7 +137,7 @@ def test_runs_are_the_same_for_any_threads_and_cuts(changes: dict[str, object]) 
     for threads, cut in ((1, 10**6), (2, 1), (3, 2)):
         settings = Settings((20,), 3, 16, dropout=0.2, threads=threads, **changes)  # type: ignore[arg-type]
         run = Training(picture_dataset(), settings)
-        run._feed.most_steps = min(run._feed.most_steps, cut)
+        run._batches.most_steps = min(run._batches.most_steps, cut)
         list(run)
         hashes.add(run.model().sha256)
         run.close()
@@ -147,7 +147,7 @@ def test_runs_are_the_same_for_any_threads_and_cuts(changes: dict[str, object]) 
 def test_a_small_ring_gives_the_same_run(monkeypatch: pytest.MonkeyPatch) -> None:
     hashes = set()
     for size in (2**24, 784 * 16 * 2, 1):
-        monkeypatch.setattr("fastnn.feeding._RING_BYTES", size)
+        monkeypatch.setattr("fastnn.training.batches._RING_BYTES", size)
         run = Training(picture_dataset(), Settings((20,), 2, 16, **ALL))  # type: ignore[arg-type]
         list(run)
         hashes.add(run.model().sha256)
@@ -170,9 +170,9 @@ def test_rows_are_made_ahead_as_far_as_there_is_room(
     room: int, noise: float, steps: int, rows: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In whole batches of four, of which one takes 96 bytes, or four times as many where noise is added."""
-    monkeypatch.setattr("fastnn.feeding._RING_BYTES", room)
+    monkeypatch.setattr("fastnn.training.batches._RING_BYTES", room)
     settings = Settings(shift=1, input_noise=noise)
     with Workers(1) as workers:
-        feed = Feed(pictures(10, (4, 6)), settings, (4, 6), 4, workers)
-        assert feed.most_steps == steps
-        assert feed.data(np.arange(10)).x.shape == (rows, 24)
+        batches = Batches(pictures(10, (4, 6)), settings, (4, 6), 4, workers)
+        assert batches.most_steps == steps
+        assert batches.data(np.arange(10)).x.shape == (rows, 24)

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fastnn import bench
 from fastnn.datasets import Dataset, checked_split
+from fastnn.tools import bench
 
 
 def test_the_rates_of_the_table_are_operations_over_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -106,7 +106,7 @@ def test_phases_are_those_of_the_fastest_epoch(monkeypatch: pytest.MonkeyPatch) 
     closed: list[bool] = []
     digits = Dataset("d", checked_split(np.zeros((6_400, 4), np.uint8), [0, 1] * 3_200, 2, "d"), None, ("a", "b"))
     monkeypatch.setattr(bench, "load_strokes", lambda train, test: digits)
-    monkeypatch.setattr("fastnn.training.Training", Counted)
+    monkeypatch.setattr("fastnn.training.run.Training", Counted)
     rows = bench.phases((7,), 64, 2, epochs=3)
     assert [row.phase for row in rows] == [*PHASES[:2], "step"]
     np.testing.assert_allclose(rows[0].microseconds, (2_000, 3_000))
@@ -130,7 +130,7 @@ def test_the_epoch_that_is_timed_is_the_fastest_but_the_first(monkeypatch: pytes
         def close(self) -> None:
             asked.append("closed")
 
-    monkeypatch.setattr("fastnn.training.Training", Timed)
+    monkeypatch.setattr("fastnn.training.run.Training", Timed)
     assert bench.epoch_seconds(bench.random_dataset(10, 4, 2), (4, 6, 5, 2), 32, 3) == 0.25
     assert asked == [(6, 5), 4, 32, 0.05, 3, "closed"]
 

@@ -17,18 +17,19 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fastnn import Model, Network, Settings, Split, archives, files, weights
-from fastnn.archives import RefusedError, opened, take_into, taken_out
+from fastnn import Model, Network, Settings, Split, archives, files
+from fastnn.archives import ArchiveError, opened, take_into, taken_out
 from fastnn.datasets import base, from_arrays, idx, labels, pictures
 from fastnn.datasets.base import PIXEL, Dataset
 from fastnn.datasets.labels import class_names, distinct, plain_labels, written_type
 from fastnn.errors import DataError, ModelFileError, RunError, UsageError
-from fastnn.feeding import example_weights
 from fastnn.formats import base as formats_base
 from fastnn.formats import json_text, linear, safetensors
 from fastnn.images import Prepared
-from fastnn.settings import Range
-from fastnn.stopping import Watch
+from fastnn.model import store
+from fastnn.ranges import Range
+from fastnn.training.batches import example_weights
+from fastnn.training.early_stopping import EarlyStopping
 
 # settings
 
@@ -61,7 +62,7 @@ def test_ranges_are_said() -> None:
 
 def test_the_best_epoch_is_the_first_and_then_what_is_lower_by_more_than_the_least() -> None:
     settings = Settings(min_delta=0.25, plateau=1, plateau_factor=0.5)
-    watch = Watch().after(math.inf, 1, settings)
+    watch = EarlyStopping().after(math.inf, 1, settings)
     assert (watch.best, watch.best_epoch) == (math.inf, 1)
     watch = watch.after(4.0, 2, settings).after(3.75, 3, settings)
     assert (watch.best, watch.best_epoch, watch.since, watch.waited, watch.factor) == (4, 2, 1, 0, 0.5)
@@ -120,7 +121,7 @@ def test_an_answer_is_sure_from_its_threshold_on() -> None:
     found = model(784, calibration={"unsure_below": 0.75})
     ink = Prepared(np.ones((28, 28), np.uint8), "odd", (0, 0, 1, 1))
     none = Prepared(np.zeros((28, 28), np.uint8))
-    said = found.answers([ink, ink, none], np.array([[0.75, 0.25], [0.26, 0.74], [0.9, 0.1]]), "p.png")
+    said = found.predictions_of([ink, ink, none], np.array([[0.75, 0.25], [0.26, 0.74], [0.9, 0.1]]), "p.png")
     assert [one.verdict for one in said] == ["sure", "unsure", "nothing"]
     assert [one.label for one in said] == ["0", "1", "0"]
     assert [one.confidence for one in said] == [0.75, 0.74, 0.9]
@@ -154,8 +155,8 @@ def test_half_is_no_yes() -> None:
 
 def test_a_few_rows_are_answered_without_the_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
     found = model(2)
-    monkeypatch.setattr("fastnn.inference.Forward", None)
-    monkeypatch.setattr("fastnn.inference.FEW_ROWS", 5)
+    monkeypatch.setattr("fastnn.model.inference.Forward", None)
+    monkeypatch.setattr("fastnn.model.inference.FEW_ROWS", 5)
     assert len(found.predict(np.zeros((5, 2)))) == 5
     with pytest.raises(TypeError):
         found.predict(np.zeros((6, 2)))
@@ -164,12 +165,12 @@ def test_a_few_rows_are_answered_without_the_kernels(monkeypatch: pytest.MonkeyP
 # model files
 
 
-def described(**changes: Any) -> weights.Stored:
+def described(**changes: Any) -> store.Stored:
     """A small model whose file says this of it besides, as it is read."""
     small = model(3, 2)
-    raw = weights.raw_of(weights.Stored(small.network, small.parameters, {"classes": ["a", "b"]}))
+    raw = store.raw_of(store.Stored(small.network, small.parameters, {"classes": ["a", "b"]}))
     assert raw.description is not None
-    return weights.validated(replace(raw, description={**raw.description, **changes}), (), "m")
+    return store.validated(replace(raw, description={**raw.description, **changes}), (), "m")
 
 
 @pytest.mark.parametrize(
@@ -203,13 +204,13 @@ def test_names_of_classes_in_a_model_file() -> None:
 
 def test_a_weight_is_large_beyond_a_million() -> None:
     for largest, is_large in ((1e6, False), (-1e6, False), (1.1e6, True), (-1.1e6, True)):
-        stored = weights.Stored(Network.mlp(1, (), 1), [np.array([[largest]]), np.zeros(1)])
-        assert (weights.largest_weight_warning(stored) is not None) is is_large
+        stored = store.Stored(Network.mlp(1, (), 1), [np.array([[largest]]), np.zeros(1)])
+        assert (store.largest_weight_warning(stored) is not None) is is_large
 
 
 def test_tensors_are_hashed_layer_by_layer_with_the_scaling_last() -> None:
     names = ["features.mean", "layers.10.weight", "layers.2.bias", "features.deviation", "layers.2.weight"]
-    assert sorted(names, key=weights._place) == [
+    assert sorted(names, key=store._place) == [
         "layers.2.weight",
         "layers.2.bias",
         "layers.10.weight",
@@ -224,11 +225,11 @@ def test_tensors_are_hashed_layer_by_layer_with_the_scaling_last() -> None:
 )
 def test_a_scaling_that_does_not_fit(mean: list[float], deviation: list[float]) -> None:
     small, good = model(3, 2), (np.zeros(3), np.full(3, 1e-300))
-    raw = weights.raw_of(weights.Stored(small.network, small.parameters, {"classes": ["a", "b"]}, good))
-    assert (weights.validated(raw, (), "m").scaling or ())[1].tolist() == [1e-300] * 3
+    raw = store.raw_of(store.Stored(small.network, small.parameters, {"classes": ["a", "b"]}, good))
+    assert (store.validated(raw, (), "m").scaling or ())[1].tolist() == [1e-300] * 3
     raw.tensors.update({"features.mean": np.array(mean, float), "features.deviation": np.array(deviation, float)})
     with pytest.raises(ModelFileError, match="scaling"):
-        weights.validated(replace(raw, sha256=None), (), "m")
+        store.validated(replace(raw, sha256=None), (), "m")
 
 
 def test_whether_layers_could_run_in_another_order() -> None:
@@ -315,21 +316,21 @@ def test_tensors_lie_in_a_file_without_holes(monkeypatch: pytest.MonkeyPatch) ->
 @pytest.mark.parametrize("more", [0, 1])
 def test_headers_and_texts_of_the_most_bytes(more: int, monkeypatch: pytest.MonkeyPatch) -> None:
     small = model(3, 2)
-    stored = weights.Stored(small.network, small.parameters, {"classes": ["a", "b"]})
-    content = safetensors.to_bytes(weights.raw_of(stored))
+    stored = store.Stored(small.network, small.parameters, {"classes": ["a", "b"]})
+    content = safetensors.to_bytes(store.raw_of(stored))
     length = struct.unpack("<Q", content[:8])[0]
     monkeypatch.setattr(safetensors, "MAX_HEADER", length - more)
     assert refused(safetensors.read, io.BytesIO(content), len(content), "m") is bool(more)
     assert refused(safetensors.read, io.BytesIO(content[: 8 + length - more]), 8 + length - more, "m")
-    content = json_text.to_bytes(weights.raw_of(stored))
+    content = json_text.to_bytes(store.raw_of(stored))
     monkeypatch.setattr(json_text, "MAX_JSON", len(content) - more)
     assert refused(json_text.read, io.BytesIO(content), len(content), "m") is bool(more)
     monkeypatch.undo()
     monkeypatch.setattr(json_text, "_MOST_LISTS", content.count(b"[") + content.count(b"{") - more)
     assert refused(json_text.read, io.BytesIO(content), len(content), "m") is bool(more)
     monkeypatch.undo()
-    monkeypatch.setattr(weights, "MAX_FILE", len(content) - more)
-    assert refused(weights.read, io.BytesIO(content), len(content), "m") is bool(more)
+    monkeypatch.setattr(store, "MAX_FILE", len(content) - more)
+    assert refused(store.read, io.BytesIO(content), len(content), "m") is bool(more)
 
 
 # labels and features
@@ -548,10 +549,10 @@ def test_what_an_archive_may_hold() -> None:
     three = zipped({"a": b"12345", "b/c.npy": b"", "d": b"678"})
     assert len(opened(three, 3, 8, 1).namelist()) == 3
     for members, size in ((2, 8), (3, 7)):
-        with pytest.raises(RefusedError):
+        with pytest.raises(ArchiveError):
             opened(three, members, size, 1)
     for name in ("a b", "/a", "a/../b", "..", "a" * 201, "ä"):
-        with pytest.raises(RefusedError, match="odd name"):
+        with pytest.raises(ArchiveError, match="odd name"):
             opened(zipped({name: b""}), 3, 8, 1)
     assert opened(zipped({"a" * 200: b""}), 1, 0, 1)
 
@@ -562,24 +563,24 @@ def test_how_far_what_is_squeezed_may_grow(monkeypatch: pytest.MonkeyPatch) -> N
         packed = archive.getinfo("a").compress_size
     times = (200_000 - 2**16) / packed
     assert opened(many, 1, 200_000, times * 1.0001)
-    with pytest.raises(RefusedError, match="would grow"):
+    with pytest.raises(ArchiveError, match="would grow"):
         opened(many, 1, 200_000, times * 0.9999)
     monkeypatch.setattr(archives, "_SLACK", 0)
     size = many.seek(0, 2)
     assert opened(many, 1, 200_000, 200_000 / size * 1.0001 if 200_000 / size > times else times * 1.0001)
-    with pytest.raises(RefusedError, match="bytes when taken out of"):
+    with pytest.raises(ArchiveError, match="bytes when taken out of"):
         opened(many, 1, 200_000, 200_000 / size * 0.9999)
 
 
 def test_what_is_taken_out() -> None:
     with zipfile.ZipFile(zipped({"a": bytes(range(10))})) as archive:
         assert taken_out(archive, "a", 10) == bytes(range(10))
-        with pytest.raises(RefusedError, match="10 bytes; at most 9"):
+        with pytest.raises(ArchiveError, match="10 bytes; at most 9"):
             taken_out(archive, "a", 9)
         target = np.zeros((2, 4), np.uint8, order="F")
         take_into(archive, "a", target, 2)
         assert target.tolist() == [[2, 4, 6, 8], [3, 5, 7, 9]]
-        with pytest.raises(RefusedError, match="another size"):
+        with pytest.raises(ArchiveError, match="another size"):
             take_into(archive, "a", target, 3)
 
 
@@ -588,7 +589,7 @@ def test_a_list_of_files_is_never_read_at_one_go() -> None:
     assert file.read(2**21) == b"abc"
     file.seek(1)
     assert file.read() == b"bc"
-    with pytest.raises(RefusedError, match="a list of files"):
+    with pytest.raises(ArchiveError, match="a list of files"):
         file.read(2**21 + 1)
 
 

@@ -19,7 +19,7 @@ from test_web import serving
 import fastnn as package
 from fastnn.datasets import Dataset
 from fastnn.datasets.strokes import _FORMS
-from fastnn.model import Model
+from fastnn.model.model import Model
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed (pip install playwright)")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")

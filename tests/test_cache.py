@@ -247,9 +247,9 @@ def test_a_folder_that_others_can_write_is_not_trusted(cache: Path) -> None:
 COLD_AND_KEPT = """
 import numpy as np
 from fastnn.datasets import draw
-from fastnn.settings import Settings
+from fastnn.training.settings import Settings
 from fastnn.datasets import from_arrays
-from fastnn.training import Training
+from fastnn.training.run import Training
 x, y = draw(300)
 much = {"optimizer": "adam", "dropout": 0.3, "activation": ("gelu",), "clip_norm": 0.5, "averaging": 0.9}
 kinds = ({}, {"optimizer": "adam"}, {"optimizer": "rmsprop", "activation": ("tanh",)}, much, {"loss": "logistic"})

@@ -10,8 +10,8 @@ from conftest import make_dataset
 
 import fastnn
 from fastnn import load
-from fastnn.calibration import calibration_error, fit, reliability
-from fastnn.inference import softmax
+from fastnn.model.calibration import calibration_error, fit, reliability
+from fastnn.model.inference import softmax
 
 
 def logits(n: int, sharpness: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

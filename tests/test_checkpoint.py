@@ -21,13 +21,14 @@ import pytest
 from conftest import ROOT, clean_error, fastnn, make_dataset
 from safetensors.numpy import save_file
 
-from fastnn import checkpoint, files
-from fastnn.checkpoint import NAME, PREVIOUS, Checkpoints, Snapshot, only_here, read, restore, take, write
+from fastnn import files
 from fastnn.datasets import Dataset
 from fastnn.errors import ModelFileError, RunError, UsageError
-from fastnn.feeding import example_weights
-from fastnn.settings import Settings
-from fastnn.training import Training
+from fastnn.training import checkpoint
+from fastnn.training.batches import example_weights
+from fastnn.training.checkpoint import NAME, PREVIOUS, Checkpoints, Snapshot, only_here, read, restore, take, write
+from fastnn.training.run import Training
+from fastnn.training.settings import Settings
 
 # each optimizer, with something else that has a state or depends on the step
 RUNS = {
@@ -86,7 +87,7 @@ def test_an_interrupted_run_ends_in_the_same_bits(kind: str, interruptions: int,
 
         run.on_safe = count
         run._steps_a_call = 1
-        run._feed.most_steps = 1
+        run._batches.most_steps = 1
         with contextlib.suppress(StopError):
             for _ in run:
                 pass
@@ -454,7 +455,8 @@ import os, sys
 sys.path.insert(0, sys.argv[1])
 from pathlib import Path
 from test_checkpoint import MOMENTS, run_of
-from fastnn import checkpoint, files
+from fastnn import files
+from fastnn.training import checkpoint
 
 def dies_after(module, name, times=1):
     real, left = getattr(module, name), [times]

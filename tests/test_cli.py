@@ -21,16 +21,16 @@ from conftest import ROOT, clean_error, fastnn, make_dataset
 from typer.testing import CliRunner
 
 from fastnn import draw_strokes, load
-from fastnn.bench import Phase, Row
 from fastnn.cli import display
 from fastnn.cli.app import app
 from fastnn.cli.main import _open_standard_files, run
 from fastnn.distribution import NAME
-from fastnn.gradcheck import Check
-from fastnn.model import Model
-from fastnn.settings import Settings
-from fastnn.warmup import Warm
-from fastnn.weights import shipped
+from fastnn.model.model import Model
+from fastnn.model.store import shipped
+from fastnn.tools.bench import Phase, Row
+from fastnn.tools.gradcheck import Check
+from fastnn.tools.warmup import Warm
+from fastnn.training.settings import Settings
 
 SAMPLE = ROOT / "data" / "samples" / "3.png"
 COMMANDS = (
@@ -427,10 +427,10 @@ def test_a_reader_that_leaves_early(command: tuple[str, ...]) -> None:
 
 
 NO_WORK: dict[str, Any] = {  # in place of what takes long: what is said about it matters here
-    "fastnn.warmup.warm": lambda processes: iter([Warm("job", 1.0)]),
-    "fastnn.gradcheck.check": lambda seed: iter([Check("n", "w", "c", 0.0, 1.0)]),
-    "fastnn.bench.table": lambda threads: iter([Row("work", 1.0, 1.0, 1.0)]),
-    "fastnn.bench.phases": lambda *asked: [Phase("step", (1.0,), 1.0)],
+    "fastnn.tools.warmup.warm": lambda processes: iter([Warm("job", 1.0)]),
+    "fastnn.tools.gradcheck.check": lambda seed: iter([Check("n", "w", "c", 0.0, 1.0)]),
+    "fastnn.tools.bench.table": lambda threads: iter([Row("work", 1.0, 1.0, 1.0)]),
+    "fastnn.tools.bench.phases": lambda *asked: [Phase("step", (1.0,), 1.0)],
 }
 SAYING: tuple[tuple[str, ...], ...] = (
     *(("data",), ("doctor",), ("show",), ("warmup",), ("gradcheck",), ("bench",), ("bench", "--phases")),

@@ -23,7 +23,7 @@ from fastnn.datasets import draw, load, read_idx, strokes
 from fastnn.datasets.download import download
 from fastnn.datasets.named import FILES, KNOWN, find, load_folder, load_known
 from fastnn.errors import DataError, FastnnError, RunError, UsageError
-from fastnn.training import Settings, Training
+from fastnn.training.run import Settings, Training
 
 sys.path.insert(0, str(ROOT / "tests" / "golden"))
 import drawn

@@ -14,8 +14,9 @@ import pytest
 from conftest import ROOT
 from hatchling.builders.wheel import WheelBuilder
 
-from fastnn import distribution, doctor
+from fastnn import distribution
 from fastnn.errors import UsageError
+from fastnn.tools import doctor
 from fastnn.web.app import ASSETS
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -88,7 +89,7 @@ def test_the_wheel_holds_what_runs_and_nothing_else(tmp_path: Path) -> None:
         *code,
         *page,
         "fastnn/py.typed",
-        *(f"fastnn/presets/{name}.toml" for name in ("quick", "good", "best", "fashion")),
+        *(f"fastnn/training/presets/{name}.toml" for name in ("quick", "good", "best", "fashion")),
         *("fastnn/shipped/README.md", "fastnn/shipped/mnist.safetensors"),
         *(f"{about}/{name}" for name in ("METADATA", "WHEEL", "RECORD", "entry_points.txt", "licenses/LICENSE")),
     }

@@ -12,8 +12,8 @@ from examples import PAGES, examples, run
 from typer.testing import CliRunner
 
 import fastnn
-from fastnn import configuration
 from fastnn.cli.app import app
+from fastnn.training import configuration
 
 DOCS = ROOT / "docs"
 TEXTS = (*PAGES, ROOT / "CONTRIBUTING.md", ROOT / "bench" / "README.md")

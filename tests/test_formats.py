@@ -21,10 +21,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from fastnn import Model, Network, draw_strokes, load, weights
+from fastnn import Model, Network, draw_strokes, load
 from fastnn.cli.app import app
 from fastnn.errors import ModelFileError, UsageError
 from fastnn.formats import FORMATS, linear, pytorch, safetensors
+from fastnn.model import store
 from fastnn.network import ACTIVATIONS
 from fastnn.reference import ACTIVATIONS as ACTIVATIONS_OF
 
@@ -68,10 +69,10 @@ def test_any_chain_of_formats_keeps_every_bit(
     tmp_path: Path, sizes: list[int], dtype: str, activations: list[str], scaled: bool, formats: list[str]
 ) -> None:
     wanted = model(tuple(sizes), tuple(activations[: len(sizes) - 2]), dtype, scaled and "pytorch" not in formats)
-    stored = weights.Stored(wanted.network, wanted.parameters, wanted.metadata, wanted.scaling)
+    stored = store.Stored(wanted.network, wanted.parameters, wanted.metadata, wanted.scaling)
     for name in formats:
-        weights.save(stored, tmp_path / ENDS[name], name)
-        stored = weights.load(tmp_path / ENDS[name])
+        store.save(stored, tmp_path / ENDS[name], name)
+        stored = store.load(tmp_path / ENDS[name])
         assert_same(Model(stored.network, stored.parameters, stored.metadata, stored.scaling), wanted)
 
 
@@ -84,8 +85,8 @@ save_all(model((4, 3, 2), ("tanh",)), sys.argv[1])
 
 def save_all(wanted: Model, folder: str | Path) -> None:
     for name, end in ENDS.items():
-        stored = weights.Stored(wanted.network, wanted.parameters, wanted.metadata, wanted.scaling)
-        weights.save(stored, Path(folder) / f"{name} {end}", name)
+        stored = store.Stored(wanted.network, wanted.parameters, wanted.metadata, wanted.scaling)
+        store.save(stored, Path(folder) / f"{name} {end}", name)
 
 
 def test_the_same_model_is_the_same_file_in_any_process(tmp_path: Path) -> None:
@@ -139,7 +140,7 @@ def test_what_is_written_for_pytorch_has_its_names_and_shapes(tmp_path: Path) ->
     from safetensors.numpy import load_file
 
     wanted = model((6, 5, 3), ("relu",))
-    weights.save(weights.Stored(wanted.network, wanted.parameters, wanted.metadata), tmp_path / "m.st", "pytorch")
+    store.save(store.Stored(wanted.network, wanted.parameters, wanted.metadata), tmp_path / "m.st", "pytorch")
     found = load_file(tmp_path / "m.st")
     assert {name: array.shape for name, array in found.items()} == {
         "0.weight": (5, 6),
@@ -259,7 +260,7 @@ def test_the_model_in_a_checkpoint_of_pytorch_is_found(tmp_path: Path) -> None:
     tensors, path = state_dict(net=(6, 5), out=(5, 3)), tmp_path / "m.pt"
     for name in ("model_state_dict", "net"):
         path.write_bytes(hostile.checkpoint_of(tensors, name))
-        stored = weights.load(path, weights.Unsaid(("relu",)))
+        stored = store.load(path, store.Unsaid(("relu",)))
         assert stored.notes == (f"taken from '{name}' of the checkpoint",)
         assert (stored.parameters[2] == tensors["out.weight"].T).all()
     path.write_bytes(hostile.pt_of(tensors, {"net.weight": {"kind": "HalfStorage"}}))
@@ -307,7 +308,7 @@ def test_what_the_command_says_of_a_model_from_elsewhere(tmp_path: Path) -> None
 
 MEASURE = """
 import json, sys
-from fastnn import weights
+from fastnn.model import store
 from fastnn.errors import ModelFileError
 def bytes_of(name):
     return 1024 * int(next(line for line in open("/proc/self/status") if line.startswith(name)).split()[1])
@@ -316,7 +317,7 @@ for path in sys.argv[1:]:
     open("/proc/self/clear_refs", "w").write("5")  # the peak begins anew
     begin, true = bytes_of("VmRSS"), 0
     try:
-        true = sum(tensor.nbytes for tensor in weights.load(path, weights.Unsaid(("tanh",))).parameters)
+        true = sum(tensor.nbytes for tensor in store.load(path, store.Unsaid(("tanh",))).parameters)
     except ModelFileError as error:
         pass
     found[path] = (bytes_of("VmHWM") - begin, true)
@@ -329,10 +330,10 @@ def test_memory_follows_the_size_of_the_tensors(tmp_path: Path) -> None:
     """At most three times their bytes, and 64 MB; for files that claim more than they hold, just the 64 MB."""
     big = {"a": (1_500, 1_500), "b": (1_500, 1_000)}
     (tmp_path / "m.pt").write_bytes(hostile.pt_of(state_dict(**big)))
-    stored = weights.load(tmp_path / "m.pt", weights.Unsaid(("tanh",)))
+    stored = store.load(tmp_path / "m.pt", store.Unsaid(("tanh",)))
     for name in ("safetensors", "npz"):
-        weights.save(replace(stored, metadata={"classes": list(map(str, range(1_000)))}), tmp_path / f"m.{name}", name)
-    np.savez_compressed(tmp_path / "z.npz", **weights.raw_of(stored).tensors)
+        store.save(replace(stored, metadata={"classes": list(map(str, range(1_000)))}), tmp_path / f"m.{name}", name)
+    np.savez_compressed(tmp_path / "z.npz", **store.raw_of(stored).tensors)
     (tmp_path / "bomb.npz").write_bytes(hostile.bomb(16, 1_000))
     paths = sorted(map(str, tmp_path.iterdir()))
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}

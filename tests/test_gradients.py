@@ -15,16 +15,26 @@ import pytest
 from conftest import ROOT, make_dataset
 
 from fastnn import reference
-from fastnn.gradcheck import CASES, KINKED, SMOOTH, Case, Question, check, kernel_gradient, question, relative_error
-from fastnn.inference import activation_of
 from fastnn.kernels.barrier import new_team
 from fastnn.kernels.layout import Layout
 from fastnn.kernels.memory import Data, Span
 from fastnn.kernels.step import add_gradient
 from fastnn.kernels.workers import Workers, compile_for
+from fastnn.model.inference import activation_of
 from fastnn.network import Network
-from fastnn.settings import ACTIVATIONS, LOSSES, Settings
-from fastnn.training import Training
+from fastnn.tools.gradcheck import (
+    CASES,
+    KINKED,
+    SMOOTH,
+    Case,
+    Question,
+    check,
+    kernel_gradient,
+    question,
+    relative_error,
+)
+from fastnn.training.run import Training
+from fastnn.training.settings import ACTIVATIONS, LOSSES, Settings
 
 
 def test_all_gradients_within_their_bounds() -> None:
@@ -190,7 +200,7 @@ def test_a_broken_kernel_fails_the_check(tmp_path: Path) -> None:
 def test_every_broken_kernel_fails_the_check(tmp_path: Path) -> None:
     """Two at a time, each on a case that needs the broken line."""
     script = (
-        "import sys; from fastnn.gradcheck import CASES, check;"
+        "import sys; from fastnn.tools.gradcheck import CASES, check;"
         "cases = [case for case in CASES if sys.argv[1] in str(case)][:1]; assert cases, sys.argv;"
         "sys.exit(7 if any(not found.passed for found in check(cases=cases)) else 0)"
     )
@@ -246,7 +256,7 @@ def test_only_what_has_a_kink_has_room_for_it(case: Case, bound: float, monkeypa
     def by_reference(asked: Question, dtype: str, threads: int = 1) -> list[np.ndarray]:
         return reference.gradient(asked.parameters, asked.x, asked.y, asked.kind)[2]
 
-    monkeypatch.setattr("fastnn.gradcheck.kernel_gradient", by_reference)
+    monkeypatch.setattr("fastnn.tools.gradcheck.kernel_gradient", by_reference)
     found = list(check(0, [case]))
     assert [one.bound for one in found] == [bound, 1e-10, 1e-4] * (len(found) // 3)
     assert all(one.passed for one in found)

@@ -197,7 +197,7 @@ def test_other_tiles_train_as_the_reference(lanes: str, tile: str) -> None:
 
 
 def test_what_doctor_tells_of_the_cache_and_the_threads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from fastnn import doctor
+    from fastnn.tools import doctor
 
     folder = tmp_path / "cache"
     monkeypatch.setenv("FASTNN_CACHE_DIR", str(folder))

@@ -20,7 +20,7 @@ from fastnn.errors import DataError, UsageError
 from fastnn.kernels import inputs
 from fastnn.kernels.inputs import block_density, choose_input, for_kernels
 from fastnn.kernels.sparse import Blocks
-from fastnn.training import Settings, Training
+from fastnn.training.run import Settings, Training
 
 sparse = pytest.importorskip("scipy.sparse", reason="SciPy is not installed")
 
@@ -173,7 +173,7 @@ def test_memory_mapped_arrays_are_neither_copied_nor_changed(tmp_path: Path, mod
     dataset = of(x, base.train.y)
     assert is_mapped(dataset.train.x)
     run = Training(dataset, Settings((20,)))
-    chosen = run._feed.data(np.arange(3)).x
+    chosen = run._batches.data(np.arange(3)).x
     run.close()
     assert isinstance(chosen, np.ndarray)  # sparse enough, but left on disk
     assert is_mapped(chosen.base.kept) if mode == "r" else np.shares_memory(chosen, x)

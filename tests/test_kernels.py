@@ -34,7 +34,7 @@ from fastnn.kernels.layout import Layout, aligned_zeros, from_panels, list_capac
 from fastnn.kernels.memory import Data
 from fastnn.kernels.tiles import BLOCK
 from fastnn.network import Network
-from fastnn.settings import ACTIVATIONS, LOSSES
+from fastnn.training.settings import ACTIVATIONS, LOSSES
 
 SIZES = [(1, 1, 1), (2, 3, 5), (8, 32, 16), (7, 31, 33), (9, 33, 31), (17, 65, 64), (64, 97, 40), (300, 19, 70)]
 activations, batches, dense = Callable(activations_module), Callable(batch_module), Callable(dense_module)

@@ -6,6 +6,7 @@ import ast
 import importlib
 import pkgutil
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -14,84 +15,46 @@ from conftest import ROOT
 from fastnn import kernels
 
 PACKAGE = ROOT / "fastnn"
-# files → arrays → network → kernels → training → the front doors: a module imports only from its list
+# ground → arrays → kernels → models → training → tools → the front doors: a room imports only from its list
 MAY_IMPORT = {
     "errors": set(),
+    "ranges": set(),
     "machine": set(),
     "distribution": set(),
     "files": {"errors"},
-    "datasets": {"archives", "errors", "files", "images", "kernels", "machine"},  # kernels: only strokes, which draws
-    "images": {"errors"},
-    "network": {"errors"},
-    "optimizers": set(),
-    "settings": {"errors", "network", "optimizers"},
-    "schedules": {"settings"},
-    "stopping": {"settings"},
-    "configuration": {"errors", "settings"},
     "archives": {"errors"},
-    "formats": {"archives", "errors", "network"},
-    "weights": {"errors", "files", "formats", "network"},
-    "kernels": {"errors", "files", "machine"},
+    "network": {"errors"},
     "reference": set(),
-    "inference": {"datasets", "errors", "kernels", "machine", "network", "reference", "settings"},
-    "calibration": {"inference"},
+    "images": {"errors"},
+    "kernels": {"errors", "files", "machine"},
+    "formats": {"archives", "errors", "network"},
+    "datasets": {"archives", "errors", "files", "images", "kernels", "machine"},  # kernels: only strokes, which draws
     "model": {
-        *("calibration", "errors", "datasets", "formats", "images", "inference", "network", "reference", "weights"),
+        *("datasets", "errors", "files", "formats", "images", "kernels", "machine", "network", "ranges", "reference"),
     },
-    "feeding": {"datasets", "errors", "inference", "kernels", "settings"},
-    "preparation": {"datasets", "errors", "inference", "settings"},
-    "initial": {
-        *("datasets", "errors", "inference", "model", "network", "preparation", "settings", "weights"),
+    "evaluation": {"datasets", "distribution", "errors", "model"},
+    "training": {"datasets", "errors", "files", "formats", "kernels", "machine", "model", "network", "ranges"},
+    "tools": {
+        *("datasets", "distribution", "errors", "kernels", "machine", "model", "network", "reference", "training"),
     },
-    "training": {
-        *("calibration", "datasets", "errors", "feeding", "inference", "initial", "kernels", "machine", "model"),
-        *("network", "optimizers", "preparation", "schedules", "settings", "stopping"),
-    },
-    "fitting": {"datasets", "errors", "initial", "model", "preparation", "settings", "training"},
-    "checkpoint": {"errors", "files", "formats", "kernels", "settings", "stopping", "training"},
-    "gradcheck": {"errors", "inference", "kernels", "network", "reference", "settings"},
-    "answers": {"datasets", "errors", "inference", "model"},
-    "plots": {"calibration", "distribution", "errors"},
-    "reports": {"answers", "model", "plots"},
-    "web": {
-        *("datasets", "distribution", "errors", "images", "inference", "model", "network", "optimizers", "reference"),
-        *("settings", "training"),
-    },
-    "bench": {"datasets", "errors", "kernels", "machine", "network", "reference", "settings", "training"},
-    "doctor": {"distribution", "kernels", "machine"},
-    "warmup": {"datasets", "errors", "kernels", "settings", "training"},
+    "web": {"datasets", "distribution", "errors", "images", "model", "network", "reference", "training"},
     "cli": {
-        *(
-            "answers",
-            "bench",
-            "calibration",
-            "checkpoint",
-            "configuration",
-            "datasets",
-            "doctor",
-            "errors",
-            "files",
-            "formats",
-            "gradcheck",
-            "images",
-            "initial",
-        ),
-        *("kernels", "machine", "model", "network", "plots", "reports", "settings", "training", "warmup", "web"),
-        "weights",
+        *("datasets", "errors", "evaluation", "files", "formats", "images", "kernels", "machine", "model", "network"),
+        *("tools", "training", "web"),
     },
     "__main__": {"cli"},
-    "__init__": {"datasets", "errors", "fitting", "gradcheck", "model", "network", "settings", "training"},
+    "__init__": {"datasets", "errors", "model", "network", "tools", "training"},
 }
 ONLY_IN = {
     "numba": {"kernels"},
     "llvmlite": {"kernels"},
     "PIL": {"images"},
-    "matplotlib": {"plots"},
+    "matplotlib": {"evaluation"},
     "starlette": {"web"},
     "uvicorn": {"web"},
     "typer": {"cli"},
     "rich": {"cli"},
-    "safetensors": {"formats", "checkpoint"},
+    "safetensors": {"formats", "training"},
 }
 MOST_LINES, MOST_PARAMETERS = 600, 8
 
@@ -128,6 +91,20 @@ def test_imports_flow_one_way(path: Path, part: str, tree: ast.Module) -> None:
             used = rest.partition(".")[0]
             assert used in MAY_IMPORT[part] | {part, "__version__"}, f"{part} imports {used}"
         assert part in ONLY_IN.get(top, {part}), f"{top} belongs in {ONLY_IN.get(top)} only"
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    """Imports inside functions count too: they are late, not another way round."""
+    trees = {".".join(path.relative_to(ROOT).with_suffix("").parts): tree for path, _, tree in modules()}
+    trees = {name.removesuffix(".__init__"): tree for name, tree in trees.items()}
+    graph: dict[str, set[str]] = {}
+    for name, tree in trees.items():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ImportFrom):
+                whole = {f"{node.module}.{alias.name}" for alias in node.names}
+                used = {found if found in trees else node.module for found in whole}
+                graph.setdefault(name, set()).update(used & {*trees} - {name, "fastnn"})
+    TopologicalSorter(graph).prepare()  # raises CycleError, which names the circle
 
 
 @pytest.mark.parametrize(

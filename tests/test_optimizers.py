@@ -13,18 +13,19 @@ import pytest
 from conftest import ROOT, make_dataset
 from panels import callable_once
 
-from fastnn import reference, schedules
-from fastnn.inference import LINKS
+from fastnn import reference
 from fastnn.kernels import activations as activations_module
 from fastnn.kernels import losses as losses_module
 from fastnn.kernels import optimizers as optimizers_module
 from fastnn.kernels import updates as updates_module
 from fastnn.kernels.layout import aligned_zeros
 from fastnn.kernels.optimizers import Rule, Step
+from fastnn.model.inference import LINKS
 from fastnn.network import Network
-from fastnn.optimizers import KERNELS, OPTIMIZERS
-from fastnn.settings import ACTIVATIONS, LOSSES, SCHEDULES, Settings
-from fastnn.training import Training, shuffled
+from fastnn.training import schedules
+from fastnn.training.optimizers import KERNELS, OPTIMIZERS
+from fastnn.training.run import Training, shuffled
+from fastnn.training.settings import ACTIVATIONS, LOSSES, SCHEDULES, Settings
 
 sys.path.insert(0, str(ROOT / "tests" / "golden"))
 from optimizers import CASES, START, STEPS, gradient

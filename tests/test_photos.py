@@ -19,7 +19,7 @@ from fastnn.images import decode, prepare_digit, prepare_digits
 from fastnn.images.ink import blurred, find_ink, grown, paper_of, without_lines
 from fastnn.images.recipes import PEN, SLANT, deskewed, pen_width, with_pen
 from fastnn.images.segments import components
-from fastnn.model import Model
+from fastnn.model.model import Model
 
 SAMPLE = ROOT / "data" / "samples" / "3.png"
 

@@ -16,17 +16,17 @@ from matplotlib.colors import to_hex
 from PIL import Image
 
 import fastnn as package
-from fastnn import plots
-from fastnn.answers import Answers, answers
-from fastnn.calibration import calibration_error, reliability
 from fastnn.cli import charts
 from fastnn.cli.main import run
 from fastnn.cli.plotting import read_curves
 from fastnn.datasets import Dataset, checked_split
 from fastnn.distribution import to_install
 from fastnn.errors import DataError, UsageError
-from fastnn.model import Model
-from fastnn.training import Epoch, Settings, Training, curves
+from fastnn.evaluation import plots
+from fastnn.evaluation.predictions import Predictions, predictions_of
+from fastnn.model.calibration import calibration_error, reliability
+from fastnn.model.model import Model
+from fastnn.training.run import Epoch, Settings, Training, curves
 
 PICTURES = ("confusion", "predictions", "confidence", "calibration")
 
@@ -47,8 +47,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def found(folder: Path) -> Answers:
-    return answers(package.load(folder / "model.safetensors"), package.load_data(folder / "digits.npz"))
+def found(folder: Path) -> Predictions:
+    return predictions_of(package.load(folder / "model.safetensors"), package.load_data(folder / "digits.npz"))
 
 
 def size_of(path: Path) -> tuple[int, int]:
@@ -69,7 +69,7 @@ def test_every_plot_is_a_picture_or_characters(name: str, folder: Path) -> None:
     assert len(text.stdout.splitlines()) > 5
 
 
-def test_the_pictures_asked_for_are_shown(folder: Path, found: Answers) -> None:
+def test_the_pictures_asked_for_are_shown(folder: Path, found: Predictions) -> None:
     arguments = ("plot", "predictions", "-w", "model.safetensors", "--data", "digits.npz", "--count", 6)
     for option, rows in (
         ("--most-confident", found.chosen("most-confident", 6)),
@@ -89,8 +89,8 @@ def test_the_pictures_asked_for_are_shown(folder: Path, found: Answers) -> None:
     size_of(folder / "wrong.png")
 
 
-def test_rows_that_are_no_pictures(found: Answers) -> None:
-    rows = Answers(found.split, found.probabilities, found.classes, None)
+def test_rows_that_are_no_pictures(found: Predictions) -> None:
+    rows = Predictions(found.split, found.probabilities, found.classes, None)
     with pytest.raises(UsageError, match="no pictures"):
         rows.pictures(np.array([1]))
 
@@ -140,17 +140,17 @@ def test_a_report_is_one_file_that_needs_no_other(folder: Path) -> None:
     assert "784-40-10" in text
 
 
-def test_a_report_shows_names_as_text(found: Answers) -> None:
+def test_a_report_shows_names_as_text(found: Predictions) -> None:
     classes = ("<img src=x onerror=alert(1)>", *map(str, range(1, 10)))
     model = Model(package.Network.mlp(784, (4,), 10), package.Network.mlp(784, (4,), 10).initial_parameters(0, "he"))
-    from fastnn import reports
+    from fastnn.evaluation.html import report_page
 
-    text = reports.html(model, Answers(found.split, found.probabilities, classes, (28, 28)), "<b>", None, (28, 28))
+    text = report_page(model, Predictions(found.split, found.probabilities, classes, (28, 28)), "<b>", None, (28, 28))
     assert "<img src=x" not in text
     assert "<title>&lt;b&gt;</title>" in text
 
 
-def test_what_is_chosen_is_what_was_asked_for(found: Answers) -> None:
+def test_what_is_chosen_is_what_was_asked_for(found: Predictions) -> None:
     sure = found.confidence[found.chosen("most-confident", 20)]
     assert (np.diff(sure) <= 0).all()
     assert sure[0] == found.confidence.max()
@@ -171,13 +171,13 @@ def test_what_is_chosen_is_what_was_asked_for(found: Answers) -> None:
 def test_colours_are_pictures_of_three_channels() -> None:
     x = np.arange(2 * 3 * 16, dtype=np.uint8).reshape(2, -1)
     split = checked_split(x, [0, 1], 2, "colours")
-    shown = Answers(split, np.eye(2), ("a", "b"), (4, 4)).pictures(np.array([1]))
+    shown = Predictions(split, np.eye(2), ("a", "b"), (4, 4)).pictures(np.array([1]))
     assert shown.shape == (1, 4, 4, 3)
     assert (shown[0, 0, 0] == [48, 64, 80]).all()
     assert plots.save(plots.predictions(shown, np.eye(2)[1:], np.array([1]), ("a", "b"), 1))[:4] == b"\x89PNG"
 
 
-def test_the_bins_are_those_of_the_error(found: Answers) -> None:
+def test_the_bins_are_those_of_the_error(found: Predictions) -> None:
     bins = reliability(found.probabilities, found.labels)
     assert bins.counts.sum() == len(found.labels)
     assert bins.error == calibration_error(found.probabilities, found.labels)
@@ -186,7 +186,7 @@ def test_the_bins_are_those_of_the_error(found: Answers) -> None:
     assert bins.accuracy[-1] == pytest.approx((found.predicted == found.labels)[high].mean())
 
 
-def test_figures_say_what_was_measured(found: Answers) -> None:
+def test_figures_say_what_was_measured(found: Predictions) -> None:
     figure = plots.confusion(found.confusion, found.classes)
     texts = {text.get_text() for text in figure.axes[0].texts}
     assert f"{found.confusion[3, 3]:,}" in texts
@@ -255,11 +255,11 @@ def test_what_cannot_be_plotted_is_one_line(folder: Path, tmp_path: Path) -> Non
     assert sorted(path.name for path in tmp_path.iterdir()) == ["log", "old.npz", "table.npz"]
     regression = package.train((table.train.x, table.train.x[:, 0]), 4, loss="squared", epochs=1)
     with pytest.raises(DataError, match="these plots are of classes"):
-        answers(regression, table)
+        predictions_of(regression, table)
     alone = Dataset("t", table.train, None, table.classes)
-    assert (answers(older, alone).part, answers(older, table).part) == ("train", "test")
+    assert (predictions_of(older, alone).part, predictions_of(older, table).part) == ("train", "test")
     with pytest.raises(UsageError, match=r"no test examples; take part=.train., or keep some for testing by test=$"):
-        answers(older, alone, "test")
+        predictions_of(older, alone, "test")
 
 
 EPOCH = '{"event": "epoch", "epoch": 1, "loss": 0.5}\n'
@@ -373,7 +373,7 @@ def test_a_run_writes_its_curves_and_resumes_to_the_same() -> None:
     assert "seconds" not in found
 
 
-def test_bars_and_colours_lie_where_the_scale_says(found: Answers) -> None:
+def test_bars_and_colours_lie_where_the_scale_says(found: Predictions) -> None:
     bars = plots.calibration(found.probabilities, found.labels).axes[1].patches
     assert bars[0].get_x() == 0
     assert bars[-1].get_x() + bars[-1].get_width() == pytest.approx(1)
@@ -500,13 +500,17 @@ def test_the_units_of_the_largest_weights_are_shown(monkeypatch: pytest.MonkeyPa
 
 
 def test_how_many_are_shown(
-    found: Answers, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    found: Predictions,
+    folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     asked: list[tuple[Any, ...]] = []
-    chosen = Answers.chosen
+    chosen = Predictions.chosen
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("fastnn.cli.plotting._answers", lambda *given: found)
-    monkeypatch.setattr(Answers, "chosen", lambda self, *given: asked.append(given) or chosen(self, *given))
+    monkeypatch.setattr("fastnn.cli.plotting._predictions", lambda *given: found)
+    monkeypatch.setattr(Predictions, "chosen", lambda self, *given: asked.append(given) or chosen(self, *given))
     monkeypatch.setattr(plots, "predictions", lambda *given: asked.append((len(given[0]), given[-1])))
     monkeypatch.setattr(
         plots, "first_weights", lambda weights, shape, most: asked.append((*weights.shape, shape, most))
@@ -541,6 +545,6 @@ def test_how_many_are_shown(
     for name, kind in (("a.PNG", "png"), ("a.svg", "svg"), ("b.pdf", "pdf")):
         assert run([*weights, "--out", name]) == 0
         assert Path(name).read_text() == kind
-    monkeypatch.setattr(Answers, "chosen", lambda self, *given: np.zeros(0, int))
+    monkeypatch.setattr(Predictions, "chosen", lambda self, *given: np.zeros(0, int))
     assert run(["plot", "predictions", "--wrong"]) == 0
     assert "every answer is right" in capsys.readouterr().err

@@ -15,7 +15,7 @@ import pytest
 from conftest import ROOT
 
 import fastnn
-from fastnn.settings import Changes, Settings
+from fastnn.training.settings import Changes, Settings
 
 NAMES = [name for name in fastnn.__all__ if name != "__version__"]
 
@@ -106,5 +106,5 @@ def test_type_checkers_know_every_setting(tmp_path: Path) -> None:
     )
     lines = [line.partition("used.py:")[2] for line in done.stdout.splitlines() if "used.py:" in line]
     assert [int(line.partition(":")[0]) for line in lines if "error" in line] == [5, 6], done.stdout
-    assert any(line.startswith("3: note") and "fastnn.model.Model" in line for line in lines)
+    assert any(line.startswith("3: note") and "fastnn.model.model.Model" in line for line in lines)
     assert any(line.startswith("4: note") and "Dataset" in line for line in lines)

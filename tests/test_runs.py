@@ -14,14 +14,14 @@ import pytest
 from conftest import clean_error, fastnn, make_dataset
 
 import fastnn as package
-from fastnn.calibration import Calibration, fit
-from fastnn.checkpoint import Checkpoints
 from fastnn.datasets import Dataset
 from fastnn.errors import ArgumentTypeError, DataError, DivergedError, UsageError
-from fastnn.model import Model, load
-from fastnn.settings import Settings
-from fastnn.training import State, Training
-from fastnn.weights import tensors_sha256
+from fastnn.model.calibration import Calibration, fit
+from fastnn.model.model import Model, load
+from fastnn.model.store import tensors_sha256
+from fastnn.training.checkpoint import Checkpoints
+from fastnn.training.run import State, Training
+from fastnn.training.settings import Settings
 
 WATCHED = {"hidden": (20,), "epochs": 8, "batch_size": 20, "learning_rate": 0.5, "schedule": "constant"}
 
@@ -154,7 +154,7 @@ def test_a_calibration_is_fitted_once_for_the_same_weights(
         calls.append(len(y))
         return fit(z, y)
 
-    monkeypatch.setattr("fastnn.training.fit", counted)
+    monkeypatch.setattr("fastnn.training.run.fit", counted)
     run = run_of(overfitted, validation=0.25, restore_best=False)
     list(run)
     assert not calls  # nobody asked

@@ -15,18 +15,19 @@ import numpy as np
 import pytest
 
 import fastnn as package
-from fastnn import plots, reports
-from fastnn.answers import Answers
-from fastnn.bench import Phase, Row
 from fastnn.cli import charts, display, running
 from fastnn.cli.app import _seconds
 from fastnn.cli.main import run
 from fastnn.datasets import Status, checked_split
 from fastnn.errors import RunError
-from fastnn.gradcheck import Check
-from fastnn.model import Prediction
-from fastnn.training import Epoch, Progress
-from fastnn.warmup import Warm
+from fastnn.evaluation import plots
+from fastnn.evaluation.html import report_page
+from fastnn.evaluation.predictions import Predictions
+from fastnn.model.model import Prediction
+from fastnn.tools.bench import Phase, Row
+from fastnn.tools.gradcheck import Check
+from fastnn.tools.warmup import Warm
+from fastnn.training.run import Epoch, Progress
 
 
 def answer(label: str, verdict: str = "sure", warning: str | None = None, **probabilities: float) -> Prediction:
@@ -200,7 +201,7 @@ def test_pictures_of_characters_stand_four_side_by_side() -> None:
     x[:, [0, 5]] = 200
     x[:, 6] = 80  # two fifths: not above
     p = np.array([[0.75, 0.25]] * 4 + [[0.0, 1.0]])
-    found = Answers(checked_split(x, [0, 0, 0, 0, 0], 2, "x"), p, ("a", "longer"), (4, 4))
+    found = Predictions(checked_split(x, [0, 0, 0, 0, 0], 2, "x"), p, ("a", "longer"), (4, 4))
     assert charts.predictions(found, np.arange(5)).splitlines() == [
         "a 75  a 75  a 75  a 75", "▀▄    ▀▄    ▀▄    ▀▄", "", "", "long", "▀▄",
     ] or charts.predictions(found, np.arange(5)).splitlines() == [
@@ -217,7 +218,7 @@ def test_the_first_units_are_those_of_the_largest_weights() -> None:
 
 def test_calibration_of_characters() -> None:
     p = np.array([[0.95, 0.05]] * 3 + [[0.6, 0.4]])
-    found = Answers(checked_split(np.zeros((4, 2)), [0, 0, 1, 0], 2, "x"), p, ("a", "b"), None)
+    found = Predictions(checked_split(np.zeros((4, 2)), [0, 0, 1, 0], 2, "x"), p, ("a", "b"), None)
     lines = [line.split() for line in charts.calibration(found).splitlines()]
     assert lines[2] == ["60%", "to", "67%", "1", "60.0%", "100.0%", "█" * 20]
     assert lines[3] == ["93%", "to", "100%", "3", "95.0%", "66.7%", "█" * 13 + "▍"]
@@ -225,10 +226,14 @@ def test_calibration_of_characters() -> None:
 
 
 STUBS: dict[str, Any] = {
-    "fastnn.warmup.warm": lambda processes: iter([Warm("job", 1.25)]),
-    "fastnn.gradcheck.check": lambda seed: iter([Check("n", "w", "c", 1e-9, 1e-7), Check("n", "b", "c", 1.0, 1e-7)]),
-    "fastnn.bench.table": lambda threads: iter([Row("peak", 0.0, 1234.5, 1.0), Row("x", 2e-3, 50.4, 0.125, 1.75)]),
-    "fastnn.bench.phases": lambda *asked: [Phase("a", (1.5, 2.25), 0.25), Phase("step", (6.0, 9.0), 1.0)],
+    "fastnn.tools.warmup.warm": lambda processes: iter([Warm("job", 1.25)]),
+    "fastnn.tools.gradcheck.check": lambda seed: iter(
+        [Check("n", "w", "c", 1e-9, 1e-7), Check("n", "b", "c", 1.0, 1e-7)]
+    ),
+    "fastnn.tools.bench.table": lambda threads: iter(
+        [Row("peak", 0.0, 1234.5, 1.0), Row("x", 2e-3, 50.4, 0.125, 1.75)]
+    ),
+    "fastnn.tools.bench.phases": lambda *asked: [Phase("a", (1.5, 2.25), 0.25), Phase("step", (6.0, 9.0), 1.0)],
 }
 
 
@@ -281,7 +286,9 @@ def test_tables_of_measurements(
 
 def test_warmup_says_each_job_and_the_sum(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     asked: list[int] = []
-    monkeypatch.setattr("fastnn.warmup.warm", lambda processes: asked.append(processes) or iter([Warm("job", 1.25)]))
+    monkeypatch.setattr(
+        "fastnn.tools.warmup.warm", lambda processes: asked.append(processes) or iter([Warm("job", 1.25)])
+    )
     for count in ("1", "64"):
         assert run(["warmup", "--jobs", count]) == 0
         found = capsys.readouterr()
@@ -355,8 +362,8 @@ def test_a_report_says_what_was_measured(monkeypatch: pytest.MonkeyPatch) -> Non
     }
     model = package.Model(network, network.initial_parameters(0, "he"), metadata)
     p = np.array([[0.75, 0.25], [0.5, 0.5], [0.125, 0.875], [1.0, 0.0]])
-    found = Answers(checked_split(np.eye(4), [0, 0, 1, 1], 2, "x"), p, ("a", "<b>"), (2, 2), "train")
-    text = reports.html(model, found, "m & m", {"epoch": [1]}, (2, 2))
+    found = Predictions(checked_split(np.eye(4), [0, 0, 1, 1], 2, "x"), p, ("a", "<b>"), (2, 2), "train")
+    text = report_page(model, found, "m & m", {"epoch": [1]}, (2, 2))
     rows = re.findall(r"<tr><th>([^<]*)<td>([^<\n]*)", text)
     assert rows == [
         ("right", "75.00% of 4 train examples"),
@@ -379,7 +386,7 @@ def test_a_report_says_what_was_measured(monkeypatch: pytest.MonkeyPatch) -> Non
     wrong, unsure = (given for name, given in drawn if name == "predictions")
     assert (wrong[2].tolist(), unsure[2].tolist(), wrong[4], unsure[4]) == ([1], [0, 0, 1, 1], 1, 4)
     drawn.clear()
-    plain = reports.html(package.Model(network, model.parameters), found, "m")
+    plain = report_page(package.Model(network, model.parameters), found, "m")
     assert ("trained on", "unknown, unknown examples") in re.findall(r"<tr><th>([^<]*)<td>([^<\n]*)", plain)
     assert [name for name, _ in drawn] == ["confusion", "calibration", "confidence", "predictions", "predictions"]
     assert "Settings" not in plain
@@ -461,7 +468,7 @@ def test_where_the_evaluation_of_a_run_is_compiled(
         def stop(self) -> None:
             done.append("stop")
 
-    monkeypatch.setattr("fastnn.warmup.Job", Recorded)
+    monkeypatch.setattr("fastnn.tools.warmup.Compilation", Recorded)
     monkeypatch.setattr("fastnn.machine.available_threads", lambda: threads)
     monkeypatch.setattr("fastnn.kernels.cache.folder_problem", lambda folder: problem)
     split = checked_split(np.zeros((2, 3), np.uint8), [0, 1], 2, "x")

@@ -12,14 +12,14 @@ from conftest import ROOT, clean_error, fastnn, make_dataset
 from settings_table import table
 
 import fastnn as package
-from fastnn import configuration
 from fastnn.datasets import Dataset, from_arrays
 from fastnn.datasets.base import stratified
 from fastnn.errors import DataError, UsageError
-from fastnn.settings import Settings, from_mapping
-from fastnn.stopping import Watch
-from fastnn.training import Training
-from fastnn.weights import tensors_sha256
+from fastnn.model.store import tensors_sha256
+from fastnn.training import configuration
+from fastnn.training.early_stopping import EarlyStopping
+from fastnn.training.run import Training
+from fastnn.training.settings import Settings, from_mapping
 
 
 def test_their_page_lists_every_setting_as_it_is() -> None:
@@ -133,7 +133,7 @@ def test_wrong_usage_is_one_line_before_any_training(
 
 
 def test_early_stopping_keeps_the_best_and_lowers_the_rate() -> None:
-    watch, settings = Watch(), Settings(plateau=2, plateau_factor=0.5, min_delta=0.1)
+    watch, settings = EarlyStopping(), Settings(plateau=2, plateau_factor=0.5, min_delta=0.1)
     for epoch, loss in enumerate([1.0, 0.95, 0.8, 0.85, 0.81, 0.79, 0.75, 0.6], 1):
         watch = watch.after(loss, epoch, settings)
         if epoch == 7:

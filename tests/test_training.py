@@ -15,12 +15,13 @@ import pytest
 from conftest import ROOT, make_dataset
 
 import fastnn
-from fastnn import reference, schedules
+from fastnn import reference
 from fastnn.datasets import Dataset, from_arrays
 from fastnn.errors import DataError, DivergedError, UsageError
 from fastnn.kernels.step import predict_logits, train_steps
 from fastnn.network import Network
-from fastnn.training import Progress, Settings, Training, best_threads, shuffled
+from fastnn.training import schedules
+from fastnn.training.run import Progress, Settings, Training, best_threads, shuffled
 
 
 def run_of(dataset: Dataset, **settings: object) -> Training:
@@ -262,7 +263,7 @@ def test_barriers_are_as_few_as_the_net_allows(hidden: tuple[int, ...]) -> None:
 def test_calls_of_kernels_stay_short(monkeypatch: pytest.MonkeyPatch) -> None:
     """A kernel can't be interrupted, so none may take long: 50 ms by the pace of the call before, or a single step."""
     run, now = run_of(make_dataset(203, 17, 3), epochs=4, batch_size=1), 0.0
-    monkeypatch.setattr("fastnn.training.time.perf_counter", lambda: now)
+    monkeypatch.setattr("fastnn.training.run.time.perf_counter", lambda: now)
     run._steps_a_call = 2
     inner, calls = run._workers.run, list[int]()
     seconds_a_step = {1: 0.01, 2: 0.03, 3: 0.2, 4: 0.001}  # by epoch
@@ -302,7 +303,7 @@ def test_memory_is_flat_over_epochs() -> None:
 import resource, sys
 sys.path[:0] = [sys.argv[1] + "/tests", sys.argv[1]]
 from conftest import make_dataset
-from fastnn.training import Settings, Training
+from fastnn.training.run import Settings, Training
 run = Training(make_dataset(64, 20, 3), Settings((16,), epochs=1000, threads=2))
 for epoch in run:
     if epoch.epoch == 100:
@@ -390,7 +391,7 @@ print(before == held(), before, held())
 
 
 def test_threads_are_few_for_small_work(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fastnn.training.available_threads", lambda: 8)
+    monkeypatch.setattr("fastnn.training.run.available_threads", lambda: 8)
     tiny, narrow, large = (Network.mlp(784, hidden, 10) for hidden in ((16,), (64,), (2048, 2048)))
     assert best_threads(tiny, 1, 32) == 1  # its work
     assert best_threads(narrow, 4_096, 32) == 2  # its panels
@@ -451,7 +452,7 @@ def test_an_epoch_says_what_it_was(small: Dataset) -> None:
 def test_progress_counts_the_examples_of_an_epoch(small: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     """A second passes between two looks at the clock, so that every step is told of."""
     ticks = itertools.count()
-    monkeypatch.setattr("fastnn.training.time", SimpleNamespace(perf_counter=lambda: float(next(ticks))))
+    monkeypatch.setattr("fastnn.training.run.time", SimpleNamespace(perf_counter=lambda: float(next(ticks))))
     seen: list[Progress] = []
     run = Training(small, Settings((4,), epochs=2, batch_size=50), on_progress=seen.append)
     run._steps_a_call = 1

@@ -19,7 +19,7 @@ import scipy.stats
 from conftest import ROOT
 from panels import DTYPES, Callable, random
 
-from fastnn import gradcheck, kernels, reference
+from fastnn import kernels, reference
 from fastnn.kernels import activations as activations_module
 from fastnn.kernels import augment as augment_module
 from fastnn.kernels import functions as functions_module
@@ -29,7 +29,10 @@ from fastnn.kernels import random as random_module
 from fastnn.kernels import updates as updates_module
 from fastnn.kernels.jit import kernel
 from fastnn.kernels.layout import from_panels, to_panels
-from fastnn.settings import ACTIVATIONS, LOSSES
+from fastnn.reference import augmentation as augmentation_twins
+from fastnn.reference import network as network_twins
+from fastnn.tools import gradcheck
+from fastnn.training.settings import ACTIVATIONS, LOSSES
 
 activations, augment, losses = Callable(activations_module), Callable(augment_module), Callable(losses_module)
 numbers, optimizers, updates = Callable(random_module), Callable(optimizers_module), Callable(updates_module)
@@ -168,7 +171,7 @@ def test_pairs_of_activations(name: str, dtype: str) -> None:
 def test_pairs_of_losses(name: str, dtype: str) -> None:
     z, t = np.meshgrid(np.linspace(-4, 4, 17), [0.0, 1.0, 2.5])
     z, t = z.ravel().astype(dtype), t.ravel().astype(dtype)
-    pair = getattr(losses, f"{name}_pair")
+    pair = getattr(losses, f"{name}_loss")
     found = np.array([pair(*both, z.dtype.type(0.75)) for both in zip(z, t, strict=True)]).T
     wanted = reference.LOSSES[name](z.astype("float64"), t.astype("float64"), 0.75)
     np.testing.assert_allclose(found, wanted, rtol={"float32": 1e-5, "float64": 1e-13}[dtype], atol=1e-6)
@@ -325,7 +328,7 @@ def test_twins_of_pictures_are_those_of_scipy() -> None:
 
 def test_twins_of_places_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     """With every random number at its end: a quarter turn, a shift, a mirror, a scale and a slant of 3 x 5 pixels."""
-    monkeypatch.setattr(reference, "symmetric", lambda key, place: 1.0)
+    monkeypatch.setattr(augmentation_twins, "symmetric", lambda key, place: 1.0)
     y, x = np.mgrid[:3, :5].astype(float)
 
     def found(**ranges: float) -> np.ndarray:
@@ -336,7 +339,7 @@ def test_twins_of_places_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     np.testing.assert_allclose(found(scaling=1.0), [(y - 1) / 2 + 1, (x - 2) / 2 + 2])
     np.testing.assert_allclose(found(rotation=math.pi / 2), [1 - (x - 2), 2 + (y - 1)], atol=1e-12)
     np.testing.assert_allclose(found(shear=0.5), [y, x - 0.5 * (y - 1)])
-    monkeypatch.setattr(reference, "symmetric", lambda key, place: -0.5 if place == 7 else 0.0)
+    monkeypatch.setattr(augmentation_twins, "symmetric", lambda key, place: -0.5 if place == 7 else 0.0)
     np.testing.assert_allclose(found(mirror=0.3), [y, 4 - x])
 
 
@@ -351,9 +354,10 @@ def test_twins_of_optimizers_by_hand() -> None:
 
 
 def test_twins_of_noise_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reference, "symmetric", lambda key, place: 1.0 if place < 4 else 0.0)
+    monkeypatch.setattr(augmentation_twins, "symmetric", lambda key, place: 1.0 if place < 4 else 0.0)
     assert reference.add_noise(np.array([5.0, 5.0]), 0.5, 0).tolist() == pytest.approx([5 + 3**0.5, 5])
-    monkeypatch.setattr(reference, "mask_bits", lambda key, place: 2**31 - 1 + place)
+    for module in (augmentation_twins, network_twins):
+        monkeypatch.setattr(module, "mask_bits", lambda key, place: 2**31 - 1 + place)
     assert reference.drop_features(np.array([5.0, 6.0]), 0.5, 0).tolist() == [0, 6]
     assert reference.dropout_mask(0.5, 0, 0, 0, np.arange(1), 2).tolist() == [[0, 2]]
 
@@ -374,7 +378,7 @@ def test_twins_of_steps_by_hand() -> None:
 def test_twins_of_changed_pictures_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     picture = np.array([[0, 200], [90, 0]], np.uint8)
     assert reference.change_picture(picture, reference.Change(), 0, 0, 0, 32).tolist() == picture.tolist()
-    monkeypatch.setattr(reference, "bell", lambda key, place: (-1.0, 1.0, 0.5, 0.0)[place])
+    monkeypatch.setattr(augmentation_twins, "bell", lambda key, place: (-1.0, 1.0, 0.5, 0.0)[place])
     found = reference.change_picture(picture, reference.Change(pixel_noise=0.4), 0, 0, 0, 32)
     np.testing.assert_allclose(found, [[0, 255], [141, 0]])  # what is beyond 0 and 255 is cut off
 
@@ -397,13 +401,13 @@ LAID_OUT = {
 EXCUSED = {
     "transpose": "moves numbers; its test compares with .T",
     "gather_labels": "moves numbers; a wrong label is another loss in test_training's runs",
-    "change_picture": "test_augment compares it with its twin through feeding.changed",
+    "change_picture": "test_augment compares it with its twin through batches.changed",
     "change_examples": "deals rows to threads; test_augment compares what it makes with change_picture",
     "batch_at": "places in buffers",
     "load": "calls the others of its module",
     "load_weights": "shares of examples; test_training's weighted runs are those of the twin",
     "loss_gradient": "one of the two losses; gradcheck's cases compare it",
-    "finish": "ReLU or nothing; test_dense compares what comes out",
+    "activate_tile": "ReLU or nothing; test_dense compares what comes out",
     "times_slope": "a product with f′(z); test_input_gradient compares what comes out",
     "gradient_scale": "a number; test_training's runs of both rules are those of the twin",
     "clips": "a question",
@@ -466,19 +470,25 @@ def test_every_kernel_has_a_twin_and_a_test_that_compares_them() -> None:
     names = {name for name, _ in all_kernels()}
     assert {*LAID_OUT, *EXCUSED} <= names, "a row of the tables names no kernel"
     for name in sorted(names - {*EXCUSED}):
-        if name.endswith("_pair"):
-            continue  # by the names of activations and losses, in the two tests of pairs
+        if name in of_registries():
+            continue  # the two tests of pairs compare them by the names of activations and losses
         twin = LAID_OUT.get(name, name)
-        assert callable(getattr(reference, twin, None)), f"{name} has no twin in reference.py"
+        assert callable(getattr(reference, twin, None)), f"{name} has no twin in reference/"
         assert any({name, f"reference.{twin}"} <= words for words in words_of_tests().values()), (
             f"no test compares {name}"
         )
 
 
+def of_registries() -> set[str]:
+    """Kernels that go by the names of activations (but the identity, which is no second pass) and losses."""
+    pairs = {f"{name.replace('-', '_')}_pair" for name in {*reference.ACTIVATIONS} - {"identity"}}
+    return pairs | {f"{name}_loss" for name in reference.LOSSES}
+
+
 def test_pairs_are_those_of_the_registries() -> None:
-    pairs = {name.removesuffix("_pair") for name, _ in all_kernels() if name.endswith("_pair")}
-    names = {*reference.ACTIVATIONS, *reference.LOSSES} - {"identity"}  # which is no second pass
-    assert pairs == {name.replace("-", "_") for name in names}
+    others = {"elementwise_loss"}
+    found = {name for name, _ in all_kernels() if name.endswith(("_pair", "_loss"))}
+    assert found - others == of_registries()
 
 
 def test_every_twin_is_reached_by_finite_differences_or_checked_without_kernels() -> None:

@@ -15,8 +15,8 @@ from conftest import ROOT, clean_error, fastnn, make_dataset
 
 from fastnn.datasets import Dataset
 from fastnn.errors import RunError
-from fastnn.training import Settings, Training
-from fastnn.warmup import JOBS, Job, warm
+from fastnn.tools.warmup import JOBS, Compilation, warm
+from fastnn.training.run import Settings, Training
 
 
 def test_what_one_process_compiles_another_finds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -47,11 +47,11 @@ def test_a_job_runs_our_own_code_whatever_lies_in_the_current_folder(
     (tmp_path / "numpy.py").write_text("raise SystemExit('not ours')")
     monkeypatch.delenv("PYTHONPATH", raising=False)
     monkeypatch.chdir(tmp_path)
-    assert Job("evaluate uint8").wait().job == "evaluate uint8"
+    assert Compilation("evaluate uint8").wait().job == "evaluate uint8"
 
 
 def test_a_job_that_is_stopped_is_gone() -> None:
-    job = Job("evaluate uint8")
+    job = Compilation("evaluate uint8")
     job.stop()
     assert job.done()
     job.stop()
@@ -59,7 +59,7 @@ def test_a_job_that_is_stopped_is_gone() -> None:
 
 def test_a_job_ends_with_the_process_that_began_it() -> None:
     """However that ended: all it leaves is a closed pipe."""
-    job = Job("evaluate uint8")
+    job = Compilation("evaluate uint8")
     assert job._process.stdin
     job._process.stdin.close()
     assert job._process.wait(30) == 1
@@ -68,8 +68,8 @@ def test_a_job_ends_with_the_process_that_began_it() -> None:
 
 
 def test_a_job_fails_that_can_keep_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    from fastnn import warmup
     from fastnn.kernels import cache
+    from fastnn.tools import warmup
 
     monkeypatch.setattr(warmup, "_compile", lambda job: None)
     warmup.compile_job("evaluate uint8")
@@ -102,7 +102,7 @@ import time
 import numpy as np
 from fastnn.kernels.jit import watch_compilation
 from fastnn.datasets import from_arrays
-from fastnn.training import Settings, Training
+from fastnn.training.run import Settings, Training
 from fastnn.datasets import draw
 names = []
 with watch_compilation(lambda count, name: names.append(name)):
@@ -162,7 +162,7 @@ def test_a_run_that_is_stopped_while_it_compiles_leaves_no_process(tmp_path: Pat
 
 def test_every_job_compiles_what_its_name_says(monkeypatch: pytest.MonkeyPatch) -> None:
     """Jobs of training train, on input of their kind, and those of evaluation evaluate; all end."""
-    from fastnn import warmup
+    from fastnn.tools import warmup
 
     done: list[tuple[object, ...]] = []
 
@@ -181,7 +181,7 @@ def test_every_job_compiles_what_its_name_says(monkeypatch: pytest.MonkeyPatch) 
         def close(self) -> None:
             done.append(("close",))
 
-    monkeypatch.setattr("fastnn.training.Training", Recorded)
+    monkeypatch.setattr("fastnn.training.run.Training", Recorded)
     monkeypatch.setattr("fastnn.datasets.strokes.draw", lambda count: done.append(("draw",)))
     small = {"hidden": (4,), "epochs": 1, "batch_size": 2}
     for job in JOBS:

@@ -32,9 +32,9 @@ from fastnn.cli.main import run
 from fastnn.datasets import draw
 from fastnn.errors import UsageError
 from fastnn.images import decode, prepare_digit
-from fastnn.model import Model, Prediction
-from fastnn.training import Training
-from fastnn.web import guards, resident, room, service
+from fastnn.model.model import Model, Prediction
+from fastnn.training.run import Training
+from fastnn.web import guards, resident, service, session
 from fastnn.web.app import application
 from fastnn.web.export import page
 from fastnn.web.guards import MAX_BODY, RefusedError
@@ -765,9 +765,9 @@ def test_a_net_is_trained_and_then_answers(port: int) -> None:
 
 def test_the_oldest_net_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     kept, dropped = list[str](), list[str]()
-    monkeypatch.setattr(room, "MOST_MODELS", 1)
-    monkeypatch.setattr(room, "load", lambda name: make_dataset(60, 784, 10))
-    found = room.Room(lambda name, model: kept.append(name), dropped.append)
+    monkeypatch.setattr(session, "MOST_MODELS", 1)
+    monkeypatch.setattr(session, "load", lambda name: make_dataset(60, 784, 10))
+    found = session.TrainingSession(lambda name, model: kept.append(name), dropped.append)
     for _ in range(3):
         found.start({"hidden": "4", "epochs": "1"})
         assert found._thread
@@ -776,7 +776,7 @@ def test_the_oldest_net_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     assert dropped == kept[:2]
 
 
-def heard(found: room.Room) -> list[dict[str, Any]]:
+def heard(found: session.TrainingSession) -> list[dict[str, Any]]:
     """All events of a training, as a listener gets them."""
 
     async def listen() -> list[str]:
@@ -790,8 +790,8 @@ def heard(found: room.Room) -> list[dict[str, Any]]:
 def test_what_is_told_of_a_training(monkeypatch: pytest.MonkeyPatch) -> None:
     kept = dict[str, Model]()
     data = make_dataset(60, 784, 10)
-    monkeypatch.setattr(room, "load", lambda name: data)
-    found = room.Room(kept.__setitem__, kept.__delitem__)
+    monkeypatch.setattr(session, "load", lambda name: data)
+    found = session.TrainingSession(kept.__setitem__, kept.__delitem__)
     assert heard(found) == []
     assert not found.busy
     found.start({"hidden": "4 3", "epochs": " 3 ", "optimizer": "", "batch_size": "8", "learning_rate": "0.01"})
@@ -816,8 +816,8 @@ def test_what_is_told_of_a_training(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_training_that_is_stopped_or_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     kept = list[str]()
-    monkeypatch.setattr(room, "load", lambda name: make_dataset(60, 784, 10))
-    found = room.Room(lambda name, model: kept.append(name), kept.remove)
+    monkeypatch.setattr(session, "load", lambda name: make_dataset(60, 784, 10))
+    found = session.TrainingSession(lambda name, model: kept.append(name), kept.remove)
     tell, told = Training.compile, [0]
 
     def stop_after(self: Training) -> None:
@@ -831,21 +831,21 @@ def test_a_training_that_is_stopped_or_fails(monkeypatch: pytest.MonkeyPatch) ->
     told[0] = 1
     found.start({"epochs": "2", "hidden": "4", "learning_rate": "1e30"})
     assert (heard(found)[-1]["event"], "diverged" in heard(found)[-1]["text"]) == ("failed", True)
-    monkeypatch.setattr(room, "load", lambda name: make_dataset(60, 783, 10))
+    monkeypatch.setattr(session, "load", lambda name: make_dataset(60, 783, 10))
     found.start({"epochs": "2", "hidden": "4"})
     assert heard(found)[-1] == {"event": "failed", "text": "auto: not pictures of 28x28"}
     assert kept == []
-    monkeypatch.setattr(room, "load", lambda name: make_dataset(60, 784, 10))
+    monkeypatch.setattr(session, "load", lambda name: make_dataset(60, 784, 10))
     found.start({"epochs": "500", "hidden": "4"})
     found.close()
     assert not found.busy
-    room.Room(lambda name, model: None, kept.remove).close()  # nothing was ever trained
+    session.TrainingSession(lambda name, model: None, kept.remove).close()  # nothing was ever trained
 
 
 def test_a_training_that_is_stopped_later_keeps_what_was_learned(monkeypatch: pytest.MonkeyPatch) -> None:
     kept = list[str]()
-    monkeypatch.setattr(room, "load", lambda name: make_dataset(60, 784, 10))
-    found = room.Room(lambda name, model: kept.append(name), kept.remove)
+    monkeypatch.setattr(session, "load", lambda name: make_dataset(60, 784, 10))
+    found = session.TrainingSession(lambda name, model: kept.append(name), kept.remove)
     record = Training._record
 
     def stop_after_two(self: Training) -> Any:
@@ -864,23 +864,23 @@ def test_a_training_that_is_stopped_later_keeps_what_was_learned(monkeypatch: py
 
 
 def test_how_many_may_listen_and_how_much_may_be_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = room.Room(lambda name, model: None, lambda name: None)
-    monkeypatch.setattr(room, "MOST_LISTENERS", 1)
+    found = session.TrainingSession(lambda name, model: None, lambda name: None)
+    monkeypatch.setattr(session, "MOST_LISTENERS", 1)
     found.events()
     found._listeners = 1
     with pytest.raises(RefusedError) as raised:
         found.events()
     assert (raised.value.status, raised.value.headers) == (503, {"retry-after": "5"})
-    assert room._settings({"epochs": "500", "hidden": "1,1,1,1,1,1"})[0].epochs == 500
+    assert session._settings({"epochs": "500", "hidden": "1,1,1,1,1,1"})[0].epochs == 500
     for asked in ({"epochs": "501"}, {"hidden": "1,1,1,1,1,1,1"}, {"hidden": "1", "x": ""}, {"data": "digits.npz"}):
         with pytest.raises(UsageError):
-            room._settings(asked)
-    assert room._settings({}) == (package.Settings(hidden=()), "auto")
-    monkeypatch.setattr(room, "MOST_PARAMETERS", 785 * 5 + 6 * 10)
-    assert room._settings({"hidden": "5", "data": "strokes"})[1] == "strokes"
-    monkeypatch.setattr(room, "MOST_PARAMETERS", 785 * 5 + 6 * 10 - 1)
+            session._settings(asked)
+    assert session._settings({}) == (package.Settings(hidden=()), "auto")
+    monkeypatch.setattr(session, "MOST_PARAMETERS", 785 * 5 + 6 * 10)
+    assert session._settings({"hidden": "5", "data": "strokes"})[1] == "strokes"
+    monkeypatch.setattr(session, "MOST_PARAMETERS", 785 * 5 + 6 * 10 - 1)
     with pytest.raises(UsageError, match="parameters here"):
-        room._settings({"hidden": "5"})
+        session._settings({"hidden": "5"})
 
 
 @pytest.mark.parametrize(

@@ -17,11 +17,12 @@ from fastnn import errors
 from fastnn.cli.app import app
 from fastnn.cli.main import run
 from fastnn.cli.wording import OPTIONS, in_options
-from fastnn.configuration import in_keys
 from fastnn.datasets import Dataset, Split
 from fastnn.datasets.cifar import load_cifar
 from fastnn.errors import ArgumentTypeError, DataError, DataTypeError, FastnnError, QualityError, UsageError
-from fastnn.settings import Range, Settings, from_mapping
+from fastnn.ranges import Range
+from fastnn.training.configuration import in_keys
+from fastnn.training.settings import Settings, from_mapping
 
 OUTSIDE = ("cli",)
 OPTION = re.compile(r"(?<![\w-])--[a-z]")

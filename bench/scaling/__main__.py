@@ -18,12 +18,12 @@ from typing import Any
 import numpy as np
 
 from bench.peers.report import COLOURS, machine
-from fastnn.bench import peak_gflops
 from fastnn.datasets import Dataset, Split, load
 from fastnn.datasets.named import find
 from fastnn.kernels.inputs import block_density, blocks_of
 from fastnn.machine import available_threads
-from fastnn.training import Settings, Training
+from fastnn.tools.bench import peak_gflops
+from fastnn.training.run import Settings, Training
 
 HERE = Path(__file__).resolve().parent
 RESULTS, PICTURE = HERE / "results.json", HERE / "scaling.png"

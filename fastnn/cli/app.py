@@ -64,7 +64,7 @@ def _root(
 
 
 def _check_threads(threads: int | None) -> None:
-    from fastnn.settings import Settings
+    from fastnn.training.settings import Settings
 
     Settings(threads=threads)
 
@@ -111,9 +111,10 @@ def train(
     With no options: 784-256-10 on MNIST, or on drawn digits where there is no MNIST. Ctrl-C saves what was learned.
     A setting given here wins over the same in --config, and that over --preset. --from sets the layers.
     """
-    from fastnn import configuration, datasets
-    from fastnn.model import load
-    from fastnn.settings import Settings
+    from fastnn import datasets
+    from fastnn.model.model import load
+    from fastnn.training import configuration
+    from fastnn.training.settings import Settings
 
     begun = configuration.preset(preset) if preset else configuration.Configuration(Settings())
     if config is not None:
@@ -154,7 +155,7 @@ def predict(
     """Say which digit a picture shows, and how sure that is."""
     from fastnn.cli.reading import Asked, read_picture
     from fastnn.images import find_images
-    from fastnn.model import load
+    from fastnn.model.model import load
 
     if top is not None and top < 1:
         raise UsageError(f"--top {top}: expected 1 or more")
@@ -196,8 +197,8 @@ def evaluate(
 ) -> None:
     """Loss, accuracy and confusion of a model on a data set."""
     from fastnn import datasets
-    from fastnn.answers import chosen_part
-    from fastnn.model import load
+    from fastnn.evaluation.predictions import chosen_part
+    from fastnn.model.model import load
 
     if min_accuracy is not None and not 0 <= min_accuracy <= 1:
         raise UsageError(f"--min-accuracy {min_accuracy}: expected 0 to 1, for example 0.98")
@@ -206,7 +207,7 @@ def evaluate(
     if min_accuracy is not None and model.loss != "softmax":
         raise UsageError(f"--min-accuracy: this model was trained by --loss {model.loss}, which has no right answers")
     numbers = model.loss != "softmax"
-    dataset = datasets.load(data, label, numbers, share_or_place(test), tell=display.telling(as_json))
+    dataset = datasets.load(data, label, numbers, share_or_place(test), progress=display.telling(as_json))
     part, examples = chosen_part(dataset, split)
     if model.loss == "softmax" and dataset.features == model.network.sizes[0]:
         examples = datasets.relabelled(examples, dataset.classes, model.classes, dataset.name)
@@ -246,7 +247,7 @@ def gradcheck(
     as_json: JsonOption = False,
 ) -> None:
     """Check every gradient: finite differences, reference and kernels against each other."""
-    from fastnn.gradcheck import check
+    from fastnn.tools.gradcheck import check
 
     failed, rows = 0, []
     for found in check(seed):
@@ -270,10 +271,10 @@ def show(
     as_json: JsonOption = False,
 ) -> None:
     """What is in a model file: layers, classes, how it was trained."""
-    from fastnn import weights as files
+    from fastnn.model import store
 
-    path = weights or files.shipped()
-    stored = files.load(path)
+    path = weights or store.shipped()
+    stored = store.load(path)
     if as_json:
         print_json(
             {
@@ -296,7 +297,7 @@ def show(
         if key not in ("layers", "activations"):
             say(f"{printable(key)}: {printable(json.dumps(value, ensure_ascii=False), 500)}")
     say(f"sha256: {stored.sha256}")
-    warning = files.largest_weight_warning(stored)
+    warning = store.largest_weight_warning(stored)
     if warning:
         note(f"warning: {warning}")
 
@@ -321,7 +322,7 @@ def data_command(as_json: JsonOption = False) -> None:
 @app.command()
 def doctor(as_json: JsonOption = False) -> None:
     """The machine, the kernels, the threads, the cache, the versions: what a bug report needs."""
-    from fastnn.doctor import facts
+    from fastnn.tools.doctor import facts
 
     found = facts()
     if as_json:
@@ -344,7 +345,7 @@ def warmup(
 
     from fastnn.kernels.cache import cache_folder
     from fastnn.machine import available_threads
-    from fastnn.warmup import warm
+    from fastnn.tools.warmup import warm
 
     if jobs is not None and not 1 <= jobs <= 64:
         raise UsageError(f"--jobs {jobs}: expected 1 to 64")
@@ -367,7 +368,7 @@ def bench(
     as_json: JsonOption = False,
 ) -> None:
     """How fast this machine is, and fastnn on it, beside the same work in NumPy. Takes about ten seconds."""
-    from fastnn.settings import Settings
+    from fastnn.training.settings import Settings
 
     Settings(hidden_from(hidden), batch_size=batch_size, threads=threads)  # refuses what can't be
     if phases:
@@ -377,7 +378,7 @@ def bench(
 
 
 def _phases(hidden: tuple[int, ...], batch_size: int, threads: int | None, as_json: bool) -> None:
-    from fastnn import bench
+    from fastnn.tools import bench
 
     rows = bench.phases(hidden, batch_size, threads)
     if as_json:
@@ -390,7 +391,7 @@ def _phases(hidden: tuple[int, ...], batch_size: int, threads: int | None, as_js
 
 
 def _table(threads: int | None, as_json: bool) -> None:
-    from fastnn import bench
+    from fastnn.tools import bench
 
     rows = []
     for row in bench.table(threads):

@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from fastnn.answers import Answers
-from fastnn.calibration import reliability
 from fastnn.cli.display import bar, can_draw, table
 from fastnn.errors import printable
+from fastnn.evaluation.predictions import Predictions
+from fastnn.model.calibration import reliability
 
 _SPARKS = "▁▂▃▄▅▆▇█"
 _WIDTH = 60
@@ -51,7 +51,7 @@ def half_blocks(picture: np.ndarray) -> list[str]:
     ]
 
 
-def predictions(answers: Answers, rows: np.ndarray) -> str:
+def predictions(answers: Predictions, rows: np.ndarray) -> str:
     """Pictures with what was read, and what they are where that was wrong."""
     shown, titles = answers.pictures(rows), list[str]()
     for said, true, sure in zip(answers.predicted[rows], answers.labels[rows], answers.confidence[rows], strict=True):
@@ -60,7 +60,7 @@ def predictions(answers: Answers, rows: np.ndarray) -> str:
     return _grid(shown if shown.ndim == 3 else shown.mean(axis=-1), titles)
 
 
-def calibration(answers: Answers) -> str:
+def calibration(answers: Predictions) -> str:
     """How often answers of each confidence are right."""
     bins = reliability(answers.probabilities, answers.labels)
     rows = []

@@ -14,7 +14,7 @@ from fastnn.cli.wording import in_options
 from fastnn.errors import printable
 
 if TYPE_CHECKING:
-    from fastnn.weights import Stored
+    from fastnn.model.store import Stored
 
 _DIGITS = tuple("0123456789")
 _DRAWN = 200
@@ -41,13 +41,13 @@ def convert(
     ] = None,
 ) -> None:
     """Write a model in another format, checked and tried on the way; nothing in a file is ever run."""
-    from fastnn import weights as files
     from fastnn.formats import Unsaid
+    from fastnn.model import store
 
     check_out(target, "convert")
-    kind = files.kind_of(target, to)
-    stored = files.load(source, Unsaid(_listed(activation), _listed(order)))
-    files.save(stored, target, kind)
+    kind = store.kind_of(target, to)
+    stored = store.load(source, Unsaid(_listed(activation), _listed(order)))
+    store.save(stored, target, kind)
     for text in stored.notes:
         note(f"{printable(source)}: {in_options(text)}")
     say(f"{printable(target)}: {'-'.join(map(str, stored.network.sizes))}, sha256 {stored.sha256}")
@@ -66,7 +66,7 @@ def _tried(stored: Stored, compare: bool) -> str:
     """
     import numpy as np
 
-    from fastnn.model import Model
+    from fastnn.model.model import Model
     from fastnn.network import ACTIVATIONS, Network
 
     network = stored.network

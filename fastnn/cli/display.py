@@ -14,8 +14,8 @@ from fastnn.errors import printable
 if TYPE_CHECKING:
     import numpy as np
 
-    from fastnn.model import Prediction
-    from fastnn.training import Epoch, Progress
+    from fastnn.model.model import Prediction
+    from fastnn.training.run import Epoch, Progress
 
 _BAR = 24
 _EIGHTHS = " ▏▎▍▌▋▊▉█"

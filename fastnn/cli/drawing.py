@@ -17,7 +17,7 @@ from fastnn.errors import UsageError, printable
 from fastnn.files import atomic_write
 
 if TYPE_CHECKING:
-    from fastnn.model import Model
+    from fastnn.model.model import Model
 
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
@@ -89,7 +89,7 @@ def _export(path: Path, weights: list[Path] | None) -> None:
 
 def _models(weights: list[Path] | None) -> dict[str, Model]:
     """Models by the names of their files."""
-    from fastnn.model import load
+    from fastnn.model.model import load
 
     if not weights:
         return {"mnist": load()}

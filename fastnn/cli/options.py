@@ -13,10 +13,10 @@ import typer
 
 from fastnn.errors import RunError, UsageError, printable
 from fastnn.files import replaced_by
-from fastnn.settings import Settings, changed
+from fastnn.training.settings import Settings, changed
 
 if TYPE_CHECKING:
-    from fastnn.model import Model
+    from fastnn.model.model import Model
 
 DATA_HELP = (
     "auto, mnist, fashion-mnist, cifar-10, strokes; or a .csv or .npz file; or a folder: of IDX or .npy files, "
@@ -131,7 +131,7 @@ def settings_from(
             given[item.name] = _listed(item, given[item.name])
     if initial is None:
         return changed(start, given), file
-    from fastnn.initial import settings_like, unsaid_layers
+    from fastnn.training.initial import settings_like, unsaid_layers
 
     given = {**unsaid_layers(initial, Settings(), given), **given}
     return settings_like(initial, changed(start, given), given), file

@@ -18,8 +18,8 @@ from fastnn.errors import DataError, MissingExtraError, UsageError, printable
 from fastnn.files import atomic_write
 
 if TYPE_CHECKING:
-    from fastnn.answers import Answers
-    from fastnn.model import Model
+    from fastnn.evaluation.predictions import Predictions
+    from fastnn.model.model import Model
 
 plot = typer.Typer(help="Pictures of runs and predictions: PNG, SVG or PDF; or --text.", no_args_is_help=True)
 
@@ -56,7 +56,7 @@ def _show(name: str, out: Path | None, text: bool, chart: Callable[[Any], str], 
 
         say(chart(charts))
         return
-    from fastnn import plots
+    from fastnn.evaluation import plots
 
     out = out or Path(f"{name}.png")
     kind = _kind_of(out)
@@ -83,17 +83,20 @@ def _check(out: Path | None) -> None:
 
 
 def _model(weights: Path | None) -> Model:
-    from fastnn.model import load
+    from fastnn.model.model import load
 
     return load(weights)
 
 
-def _answers(weights: Path | None, data: str, label: str | None, test: str | None, split: SplitName | None) -> Answers:
-    from fastnn import answers, datasets
+def _predictions(
+    weights: Path | None, data: str, label: str | None, test: str | None, split: SplitName | None
+) -> Predictions:
+    from fastnn import datasets
+    from fastnn.evaluation.predictions import predictions_of
 
     model = _model(weights)
     dataset = datasets.load(data, label, model.loss != "softmax", share_or_place(test))
-    found = answers.answers(model, dataset, split)
+    found = predictions_of(model, dataset, split)
     if split is None and found.part == "train":
         note(f"{dataset.name}: no test examples; these are the training examples")
     return found
@@ -172,8 +175,8 @@ def confusion(
 ) -> None:
     """Which class is taken for which."""
     _check(out)
-    answers = _answers(weights, data, label, test, split)
-    counts = answers.confusion, answers.classes
+    predictions = _predictions(weights, data, label, test, split)
+    counts = predictions.confusion, predictions.classes
     _show("confusion", out, text, lambda _: display.confusion(*counts), lambda plots: plots.confusion(*counts))
 
 
@@ -198,18 +201,18 @@ def predictions(
     if count is not None and not 1 <= count <= 400:
         raise UsageError(f"--count {count}: expected 1 to 400")
     which = "most-confident" if most else "least-confident" if least else "wrong" if wrong else "each"
-    answers = _answers(weights, data, label, test, split)
-    rows = answers.chosen(which, count or (8 if text else 40))
+    predictions = _predictions(weights, data, label, test, split)
+    rows = predictions.chosen(which, count or (8 if text else 40))
     if not len(rows):
         note("nothing to show: every answer is right")
         return
-    parts = answers.pictures(rows), answers.probabilities[rows], answers.labels[rows], answers.classes
+    parts = predictions.pictures(rows), predictions.probabilities[rows], predictions.labels[rows], predictions.classes
     across = min(len(rows), 8)
     _show(
         "predictions",
         out,
         text,
-        lambda charts: charts.predictions(answers, rows),
+        lambda charts: charts.predictions(predictions, rows),
         lambda plots: plots.predictions(*parts, across),
     )
 
@@ -237,9 +240,9 @@ def confidence(
         best = answer.label
     else:
         best = None
-        answers = _answers(weights, data, label, test, split)
-        found = answers.mean_confidence()
-        title = f"mean probability of the true class, {len(answers.labels):,} examples"
+        predictions = _predictions(weights, data, label, test, split)
+        found = predictions.mean_confidence()
+        title = f"mean probability of the true class, {len(predictions.labels):,} examples"
     _show(
         "confidence",
         out,
@@ -259,11 +262,13 @@ def calibration(
     out: OutOption = None,
     text: TextOption = False,
 ) -> None:
-    """How often answers of each confidence are right."""
+    """How often predictions of each confidence are right."""
     _check(out)
-    answers = _answers(weights, data, label, test, split)
-    p, y = answers.probabilities, answers.labels
-    _show("calibration", out, text, lambda charts: charts.calibration(answers), lambda plots: plots.calibration(p, y))
+    predictions = _predictions(weights, data, label, test, split)
+    p, y = predictions.probabilities, predictions.labels
+    _show(
+        "calibration", out, text, lambda charts: charts.calibration(predictions), lambda plots: plots.calibration(p, y)
+    )
 
 
 @plot.command("weights")
@@ -300,16 +305,17 @@ def report(
     out: Annotated[Path, typer.Option("--out", "-o", help="HTML file to write.")] = Path("report.html"),
 ) -> None:
     """One HTML file about a model: how it was trained, what it gets right and wrong, how sure it is."""
-    from fastnn import reports, weights
+    from fastnn.evaluation.html import report_page
+    from fastnn.model import store
 
     check_out(out)
-    path = run or weights.shipped()
-    model, answers = _model(path), _answers(path, data, label, test, split)
+    path = run or store.shipped()
+    model, predictions = _model(path), _predictions(path, data, label, test, split)
     try:
         curves = read_curves(path)
     except DataError:  # of an older model
         curves = None
-    content = reports.html(model, answers, path.name, curves, model.image_shape)
+    content = report_page(model, predictions, path.name, curves, model.image_shape)
     with atomic_write(out) as file:
         file.write(content.encode())
     say(printable(out))

@@ -14,7 +14,7 @@ from fastnn.files import atomic_write
 if TYPE_CHECKING:
     import numpy as np
 
-    from fastnn.model import Model, Prediction
+    from fastnn.model.model import Model, Prediction
 
 
 @dataclass(frozen=True)

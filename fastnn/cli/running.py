@@ -13,11 +13,11 @@ from fastnn.cli.signals import Stopped, noted
 from fastnn.errors import DivergedError, RunError, UsageError, printable
 
 if TYPE_CHECKING:
-    from fastnn.checkpoint import Checkpoints
     from fastnn.datasets.base import Dataset
-    from fastnn.model import Model
-    from fastnn.settings import Settings
-    from fastnn.training import Epoch, Training
+    from fastnn.model.model import Model
+    from fastnn.training.checkpoint import Checkpoints
+    from fastnn.training.run import Epoch, Training
+    from fastnn.training.settings import Settings
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,8 @@ def run_training(
     dataset: Dataset, settings: Settings, initial: Model | None, reporter: display.Reporter, outcome: Outcome
 ) -> None:
     """Train, tell, save; stopped by a signal or divergence, save what was learned."""
-    from fastnn.checkpoint import Checkpoints, only_here
-    from fastnn.training import Training
+    from fastnn.training.checkpoint import Checkpoints, only_here
+    from fastnn.training.run import Training
 
     with ExitStack() as stack:
         checkpoints = None
@@ -155,11 +155,11 @@ def _compile(run: Training) -> None:
     """Compile what the run needs; where two cores are, its evaluation at the same time, in another process."""
     from fastnn.kernels.cache import cache_folder, folder_problem
     from fastnn.machine import available_threads
-    from fastnn.warmup import Job
+    from fastnn.tools.warmup import Compilation
 
     helper, evaluates = None, run.dataset.test or run.validation
     if evaluates and not run.evaluation_is_kept() and available_threads() > 1:
-        helper = None if folder_problem(cache_folder()) else Job(f"evaluate {run.dataset.train.x.dtype}")
+        helper = None if folder_problem(cache_folder()) else Compilation(f"evaluate {run.dataset.train.x.dtype}")
     try:
         run.compile()
         if helper:

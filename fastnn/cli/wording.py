@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import fields
 
-from fastnn.settings import Settings
+from fastnn.training.settings import Settings
 
 # every argument that messages name, with its option; of two for a truth value, the first is for True
 OPTIONS: dict[str, tuple[str, ...]] = {

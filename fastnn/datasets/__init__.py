@@ -15,7 +15,7 @@ from fastnn.datasets.npy import is_npy_folder, load_npy
 from fastnn.datasets.npz import load_npz
 from fastnn.datasets.pictures import is_picture_folder, load_pictures
 from fastnn.datasets.strokes import draw, load_strokes
-from fastnn.datasets.tables import Tell, is_table, load_table
+from fastnn.datasets.tables import ReadProgress, is_table, load_table
 from fastnn.errors import DataError, FastnnError, RunError, UsageError, printable
 
 __all__ = [
@@ -89,7 +89,7 @@ def load(
     numbers: bool = False,
     test: float | str | Path | None = None,
     validation: str | Path | None = None,
-    tell: Tell | None = None,
+    progress: ReadProgress | None = None,
 ) -> Dataset:
     r"""Load a data set, recognised by looking at it.
 
@@ -109,7 +109,7 @@ def load(
         Where there are no test examples: the share to keep for testing, or the place of some.
     validation : str or Path, optional
         The place of examples to watch the training on: its test set, or all of it.
-    tell : callable, optional
+    progress : callable, optional
         Told (what, done, of how much) while files are read.
 
     Returns
@@ -140,12 +140,12 @@ def load(
     if table:
         found = None if isinstance(test, str | Path) else beside
         dataset = load_table(
-            table, label, numbers, second["test"] or found, second["validation"], tell, test_found=found is not None
+            table, label, numbers, second["test"] or found, second["validation"], progress, test_found=found is not None
         )
     elif label is not None:
         raise UsageError(f"label={printable(label)!r}: {printable(data)} is no table")
     else:
-        dataset = SOURCES[str(data)].load() if str(data) in SOURCES else _load_place(data, numbers, tell)
+        dataset = SOURCES[str(data)].load() if str(data) in SOURCES else _load_place(data, numbers, progress)
     if validation is not None and not second.get("validation"):
         dataset = replace(dataset, validation=load_split(dataset, validation))
     if isinstance(test, str | Path):
@@ -174,7 +174,7 @@ def _as_table(place: float | str | Path | None) -> Path | None:
     return path if path and path.is_file() and is_table(path) else None
 
 
-def _load_place(data: str | Path, numbers: bool, tell: Tell | None) -> Dataset:
+def _load_place(data: str | Path, numbers: bool, progress: ReadProgress | None) -> Dataset:
     """Files that are no table, by what lies in them."""
     path = Path(data).expanduser()
     if path.is_file():
@@ -182,7 +182,7 @@ def _load_place(data: str | Path, numbers: bool, tell: Tell | None) -> Dataset:
             if file.read(4) == b"PK\x03\x04":
                 return load_npz(path, numbers)
     if path.is_dir():
-        return _load_folder(path, tell)
+        return _load_folder(path, progress)
     if path.exists():
         raise DataError(
             f"{printable(path)}: not a data set. Expected a .csv table, an .npz archive, or a folder of IDX files, "
@@ -193,7 +193,7 @@ def _load_place(data: str | Path, numbers: bool, tell: Tell | None) -> Dataset:
     )
 
 
-def _load_folder(path: Path, tell: Tell | None) -> Dataset:
+def _load_folder(path: Path, progress: ReadProgress | None) -> Dataset:
     """A folder without a table, by what lies in it."""
     if is_npy_folder(path):
         return load_npy(path)
@@ -202,7 +202,7 @@ def _load_folder(path: Path, tell: Tell | None) -> Dataset:
     if cifar.holds_cifar(path):
         return cifar.load_cifar(path)
     if is_picture_folder(path):
-        return load_pictures(path, tell)
+        return load_pictures(path, progress)
     raise DataError(
         f"{printable(path)}: no data set in this folder. An IDX data set has {', '.join(FILES)} (plain or .gz); "
         f"pictures lie in one folder a class; tables are called train.csv and test.csv, NumPy files x_train.npy and "

@@ -42,7 +42,7 @@ def from_arrays(x: Any, y: Any, weights: Any = None, loss: str = "softmax") -> D
     weights : array_like (N,), optional
         How much each example counts, at least 0.
     loss : str
-        One of `fastnn.settings.LOSSES`.
+        One of `fastnn.training.settings.LOSSES`.
 
     Raises
     ------

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fastnn.archives import RefusedError, array, array_header, opened
+from fastnn.archives import ArchiveError, array, array_header, opened
 from fastnn.datasets.arrays import from_parts
 from fastnn.datasets.base import Dataset
 from fastnn.errors import DataError, printable
@@ -46,7 +46,7 @@ def load_npz(path: Path, numbers: bool = False) -> Dataset:
             arrays = [array(archive, f"{name}.npy") for name in wanted]
     except DataError:
         raise
-    except RefusedError as error:
+    except ArchiveError as error:
         raise DataError(f"{shown}: {error}") from error
     except Exception as error:  # what parsers say of damaged archives is of every kind
         raise DataError(f"{shown}: not a sound .npz file ({printable(error, 80)})") from error

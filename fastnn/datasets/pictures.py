@@ -11,7 +11,7 @@ import numpy as np
 
 from fastnn.datasets.base import PIXEL, Dataset, Split, checked_split
 from fastnn.datasets.labels import natural, written_type
-from fastnn.datasets.tables import Tell
+from fastnn.datasets.tables import ReadProgress
 from fastnn.errors import DataError, ImageError, printable
 from fastnn.machine import available_threads
 
@@ -41,7 +41,7 @@ def _class_folders(folder: Path) -> list[Path]:
     return sorted(found, key=lambda path: natural(path.name))
 
 
-def load_pictures(folder: Path, tell: Tell | None = None) -> Dataset:
+def load_pictures(folder: Path, progress: ReadProgress | None = None) -> Dataset:
     """Load a folder of class folders; each picture becomes 28x28 as `predict` would make it.
 
     Classes called 0 to 9 are digits and are cut, fitted and centred as MNIST's were; others fill their picture.
@@ -66,10 +66,10 @@ def load_pictures(folder: Path, tell: Tell | None = None) -> Dataset:
     def prepare(path: Path) -> np.ndarray:
         return recipe(images.read(path)).pixels
 
-    split, strays = _read(train, classes, prepare, tell)
+    split, strays = _read(train, classes, prepare, progress)
     held = None
     if parts and (folder / parts[1]).is_dir():
-        held, more = _read(folder / parts[1], classes, prepare, tell)
+        held, more = _read(folder / parts[1], classes, prepare, progress)
         strays += more
     aside = f", {strays} other files left aside" if strays else ""
     origin = f"{folder}, {len(classes)} folders of pictures{aside}"
@@ -78,7 +78,7 @@ def load_pictures(folder: Path, tell: Tell | None = None) -> Dataset:
 
 
 def _read(
-    folder: Path, classes: tuple[str, ...], prepare: Callable[[Path], np.ndarray], tell: Tell | None
+    folder: Path, classes: tuple[str, ...], prepare: Callable[[Path], np.ndarray], progress: ReadProgress | None
 ) -> tuple[Split, int]:
     from fastnn.images import SUFFIXES
 
@@ -109,8 +109,8 @@ def _read(
 
     with ThreadPoolExecutor(available_threads()) as pool:
         for done, _ in enumerate(pool.map(one, range(len(paths)), chunksize=64), 1):
-            if tell and done % 256 == 0:
-                tell(printable(folder.name), done, len(paths))
+            if progress and done % 256 == 0:
+                progress(printable(folder.name), done, len(paths))
     if bad:
         raise DataError(f"{len(bad)} of {len(paths):,} pictures can't be read; mend or remove them. {sorted(bad)[0]}")
     return checked_split(x, np.array(labels, np.int32), len(classes), printable(folder), scale=PIXEL), strays

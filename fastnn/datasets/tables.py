@@ -22,7 +22,7 @@ from fastnn.datasets.labels import class_names, indices_of, written_type
 from fastnn.errors import DataError, printable
 
 SUFFIXES = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".txt")
-Tell = Callable[[str, int, int], None]  # what is read, how much is done, of how much
+ReadProgress = Callable[[str, int, int], None]  # what is read, how much is done, of how much
 _PIECE = 2**23  # bytes of text parsed at once
 _LABELS = ("label", "labels", "class", "target", "y", "digit", "species", "category")
 _MOST_COLUMNS = 2**20
@@ -72,7 +72,7 @@ def load_table(
     numbers: bool = False,
     test: Path | None = None,
     validation: Path | None = None,
-    tell: Tell | None = None,
+    progress: ReadProgress | None = None,
     *,
     test_found: bool = False,
 ) -> Dataset:
@@ -88,7 +88,7 @@ def load_table(
         Whether labels are numbers to be predicted, not names of classes.
     test, validation : Path, optional
         Tables of the same columns: by their names, in any order, where both have names.
-    tell : callable, optional
+    progress : callable, optional
         Told how far it is.
     test_found : bool
         Whether `test` only happened to lie there; without labels, as Kaggle's, it is then left aside.
@@ -98,7 +98,7 @@ def load_table(
     DataError
         Saying the line and column of what is wrong.
     """
-    form, x, y = _read(path, label, numbers, tell)
+    form, x, y = _read(path, label, numbers, progress)
     shape = _picture(form, x)
     scale = PIXEL if shape and x.max() > 1 else 1.0
     name, origin = path.name.partition(".")[0], f"{path}, {form.why}"
@@ -119,7 +119,7 @@ def load_table(
         if place is None:
             return None
         try:
-            _, other_x, other_y = _read(place, label, numbers, tell, form)
+            _, other_x, other_y = _read(place, label, numbers, progress, form)
         except _UnlabelledError:
             if not may_lack_labels:
                 raise
@@ -151,14 +151,14 @@ def _bytes(x: np.ndarray) -> np.ndarray:
 
 
 def _read(
-    path: Path, label: str | None, numbers: bool, tell: Tell | None, form: Form | None = None
+    path: Path, label: str | None, numbers: bool, progress: ReadProgress | None, form: Form | None = None
 ) -> tuple[Form, np.ndarray, np.ndarray]:
     shown = printable(path.name)
     try:
         with path.open("rb") as raw:
             rows, size = _count_lines(_unzipped(raw), shown)
         with path.open("rb") as raw:
-            return _parse(_unzipped(raw), rows, size, label, numbers, tell, form, shown)
+            return _parse(_unzipped(raw), rows, size, label, numbers, progress, form, shown)
     except (OSError, EOFError, zlib.error, csv.Error) as error:
         raise DataError(f"{shown}: damaged or unreadable ({printable(error)})") from error
 
@@ -218,7 +218,7 @@ def _parse(
     size: int,
     label: str | None,
     numbers: bool,
-    tell: Tell | None,
+    progress: ReadProgress | None,
     form: Form | None,
     shown: str,
 ) -> tuple[Form, np.ndarray, np.ndarray]:
@@ -251,8 +251,8 @@ def _parse(
             )
             done += len(lines)
         read += length
-        if tell:
-            tell(shown, read, size)
+        if progress:
+            progress(shown, read, size)
     if x is None or done == 0 or form is None:
         raise DataError(f"{shown}: no rows")
     return form, x[:done], np.concatenate(labels)

@@ -1,6 +1,6 @@
 """Model files: one reader and one writer a format. Each reader checks sizes before it believes them, and runs nothing.
 
-What a reader returns is not yet a model: `fastnn.weights` has the one validator that every format passes.
+What a reader returns is not yet a model: `fastnn.model.store` has the one validator that every format passes.
 """
 
 from fastnn.formats import json_text, linear, npz, pytorch, safetensors

@@ -64,8 +64,8 @@ def find_ink(picture: np.ndarray, trace: Trace | None = None) -> Ink | None:
     trace : callable, optional
         Shown each step.
     """
-    tell = trace or (lambda name, step: None)
-    tell("picture", picture)
+    show = trace or (lambda name, step: None)
+    show("picture", picture)
     if np.ptp(grey_of(picture)) < BLANK and np.ptp(picture) < BLANK:
         return None
     scale = min(1.0, WORK / max(picture.shape[:2]))
@@ -75,9 +75,9 @@ def find_ink(picture: np.ndarray, trace: Trace | None = None) -> Ink | None:
     clean = ink is not None
     if ink is None:
         ink = _differences(channels, 1 if _is_dark(channels) else -1)
-    tell("paper removed", ink / max(float(ink.max()), 1e-6))
+    show("paper removed", ink / max(float(ink.max()), 1e-6))
     ink = without_lines(ink)
-    tell("lines removed", ink / max(float(ink.max()), 1e-6))
+    show("lines removed", ink / max(float(ink.max()), 1e-6))
     grain = 0.0 if clean else float(np.percentile(ink[::2, ::2], 60)) / 0.2533  # half of a bell, the other cut off to 0
     smooth = blurred(ink, _SOFT * max(ink.shape)) if grain > 0 else ink
     peak = _nearly_highest(smooth, _PEAK if grain > 0 else _CLEAN_PEAK)

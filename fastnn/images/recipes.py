@@ -96,18 +96,18 @@ def _box(piece: Piece, ink: Ink) -> tuple[float, float, float, float]:
 
 def _normal(ink: Ink, labels: np.ndarray, digit: Piece, trace: Trace | None = None) -> np.ndarray:
     """The ink of a digit, its slant and pen brought to MNIST's, in the box, its centre of mass in the middle."""
-    tell = trace or (lambda name, step: None)
+    show = trace or (lambda name, step: None)
     cut = _cut(ink.map, labels, digit)
-    tell("cut out", cut)
+    show("cut out", cut)
     cut = deskewed(cut)
-    tell("deskewed", cut)
+    show("deskewed", cut)
     fine = _fitted(cut, _FINE * BOX)
     fine = with_pen(fine)
-    tell("pen", fine)
+    show("pen", fine)
     fitted = np.clip(_fitted(fine, BOX), 0, 1)
     fitted = fitted / max(float(fitted.max()), 1e-6)
     pixels = np.rint(255 * _centred(fitted)).astype(np.uint8)
-    tell("in the box, centred", pixels / 255)
+    show("in the box, centred", pixels / 255)
     return pixels
 
 

@@ -28,7 +28,7 @@ class Activation(NamedTuple):
 
 
 @jit
-def finish(t, activation):
+def activate_tile(t, activation):
     """What becomes of a finished tile of z: ReLU where that is all, or z itself for `activate`."""
     if activation is None:
         return relu(t)

@@ -6,7 +6,7 @@ C classes, W the panel width. A matrix (B, H) is kept as panels (H/W, B, W), pad
 `own[1]` that its thread owns.
 """
 
-from fastnn.kernels.activations import finish, times_slope
+from fastnn.kernels.activations import activate_tile, times_slope
 from fastnn.kernels.host import SHAPE
 from fastnn.kernels.jit import jit
 from fastnn.kernels.tiles import (
@@ -44,7 +44,7 @@ def dense(x, w, b, inputs, rows, a, own, activation):
                     x_q = x[q]
                     for k in range(min(width, k1 - q * width)):
                         t = rank1(t, x_q, i, k, w_p, q * width + k)
-                store(finish(t, activation) if k1 == inputs else t, a_p, i)
+                store(activate_tile(t, activation) if k1 == inputs else t, a_p, i)
 
 
 @jit

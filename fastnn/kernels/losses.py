@@ -77,20 +77,20 @@ def softmax_cross_entropy(z, batch, classes, smoothing, scale, scratch, dz):
 
 
 @jit
-def squared_pair(z, t, delta):
+def squared_loss(z, t, delta):
     """(z − t)² / 2, and its derivative z − t."""
     return number(0.5, z) * (z - t) * (z - t), z - t
 
 
 @jit
-def absolute_pair(z, t, delta):
+def absolute_loss(z, t, delta):
     """|z − t|, and its derivative, the sign; 0 at 0."""
     one, zero = number(1, z), number(0, z)
     return magnitude(z - t), (one if z > t else zero) - (one if z < t else zero)
 
 
 @jit
-def huber_pair(z, t, delta):
+def huber_loss(z, t, delta):
     """(z − t)² / 2 within δ of t, δ · (|z − t| − δ / 2) beyond, and its derivative    (Huber 1964)."""
     far, inside = magnitude(z - t), z - t
     clipped = inside if inside < delta else delta
@@ -102,14 +102,14 @@ def huber_pair(z, t, delta):
 
 
 @jit
-def logistic_pair(z, t, delta):
+def logistic_loss(z, t, delta):
     """log(1 + e^z) − t · z, the cross-entropy of a logistic output, and its derivative 1 / (1 + e^−z) − t."""
     zero = number(0, z)
     return (z if z > zero else zero) + log(number(1, z) + exp(-magnitude(z))) - t * z, logistic(z) - t
 
 
 @jit
-def poisson_pair(z, t, delta):
+def poisson_loss(z, t, delta):
     """e^z − t · z, and its derivative e^z − t."""
     zero = number(0, z)
     small = exp(z if z < zero else zero)
@@ -138,8 +138,8 @@ def _sum_of(pair):
     return loop
 
 
-_squared, _absolute, _huber = _sum_of(squared_pair), _sum_of(absolute_pair), _sum_of(huber_pair)
-_logistic, _poisson = _sum_of(logistic_pair), _sum_of(poisson_pair)
+_squared, _absolute, _huber = _sum_of(squared_loss), _sum_of(absolute_loss), _sum_of(huber_loss)
+_logistic, _poisson = _sum_of(logistic_loss), _sum_of(poisson_loss)
 
 
 @jit

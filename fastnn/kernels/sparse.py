@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fastnn.kernels.activations import finish
+from fastnn.kernels.activations import activate_tile
 from fastnn.kernels.dense import ROWS, bias_gradient
 from fastnn.kernels.jit import jit, kernel
 from fastnn.kernels.tiles import (
@@ -168,7 +168,7 @@ def sparse_dense(lists, w, b, rows, a, own, activation):
     for p in range(own[0], own[1]):
         a_p = a[p]
         for i in range(0, rows, ROWS):
-            store(finish(load(a_p, i), activation), a_p, i)
+            store(activate_tile(load(a_p, i), activation), a_p, i)
 
 
 @jit

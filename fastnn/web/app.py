@@ -13,8 +13,8 @@ from fastnn.errors import FastnnError, MissingExtraError
 from fastnn.web.guards import Guards, Receive, RefusedError, Scope, Send
 from fastnn.web.metrics import Metrics
 from fastnn.web.predict import Predict
-from fastnn.web.room import Room
 from fastnn.web.service import Service
+from fastnn.web.session import TrainingSession
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
 
-    from fastnn.model import Model
+    from fastnn.model.model import Model
 
 ASSETS = {  # path: file beside this one, type
     "/": ("page.html", "text/html; charset=utf-8"),
@@ -58,7 +58,7 @@ def application(models: dict[str, Model], hosts: Iterable[str] = (), training: b
         raise MissingExtraError(f"the page needs Starlette and uvicorn: {to_install('web')}") from error
 
     service, metrics = Service(models), Metrics()
-    room = Room(service.add, service.drop) if training else None
+    session = TrainingSession(service.add, service.drop) if training else None
     assets = {path: (files("fastnn.web").joinpath(name).read_bytes(), kind) for path, (name, kind) in ASSETS.items()}
 
     async def asset(request: Request) -> Response:
@@ -67,21 +67,21 @@ def application(models: dict[str, Model], hosts: Iterable[str] = (), training: b
 
     async def list_models(request: Request) -> Response:
         found = {"models": [_model(name, one.model) for name, one in list(service.models.items())]}
-        return JSONResponse({**found, "train": room.choices if room else None})
+        return JSONResponse({**found, "train": session.choices if session else None})
 
     async def train(request: Request) -> Response:
-        assert room
-        room.start(_json(request, await request.body()))
+        assert session
+        session.start(_json(request, await request.body()))
         return JSONResponse({"started": True}, 202)
 
     async def stop(request: Request) -> Response:
-        assert room
-        room.stop()
+        assert session
+        session.stop()
         return JSONResponse({"stopped": True})
 
     async def events(request: Request) -> Response:
-        assert room
-        return StreamingResponse(room.events(), media_type="text/event-stream")
+        assert session
+        return StreamingResponse(session.events(), media_type="text/event-stream")
 
     async def healthz(request: Request) -> Response:
         return JSONResponse({"status": "ok", "models": len(service.models), "waiting": service.waiting})
@@ -107,8 +107,8 @@ def application(models: dict[str, Model], hosts: Iterable[str] = (), training: b
         try:
             yield
         finally:
-            if room:
-                room.close()
+            if session:
+                session.close()
             service.close()
 
     app = Starlette(
@@ -117,8 +117,8 @@ def application(models: dict[str, Model], hosts: Iterable[str] = (), training: b
             Route("/models", list_models),
             Route("/healthz", healthz),
             Route("/metrics", show_metrics),
-            *([Route("/train", train, methods=["POST"])] if room else []),
-            *([Route("/train/stop", stop, methods=["POST"]), Route("/train/events", events)] if room else []),
+            *([Route("/train", train, methods=["POST"])] if session else []),
+            *([Route("/train/stop", stop, methods=["POST"]), Route("/train/events", events)] if session else []),
         ],
         exception_handlers={
             RefusedError: refused,

@@ -12,7 +12,7 @@ import numpy as np
 
 from fastnn.errors import DataError
 from fastnn.images import SIDE
-from fastnn.model import Model
+from fastnn.model.model import Model
 
 _SCRIPTS = ("digit.js", "net.js", "page.js")
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from fastnn.errors import FastnnError
 from fastnn.images import SIDE
-from fastnn.model import Prediction
+from fastnn.model.model import Prediction
 from fastnn.web.guards import Receive, RefusedError, Scope, Send, answer
 from fastnn.web.metrics import Metrics
 from fastnn.web.resident import Answer, Content

@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from fastnn import images, inference
+from fastnn import images
 from fastnn.datasets.base import PIXEL
 from fastnn.errors import DataError
 from fastnn.images import Prepared
-from fastnn.model import Model, Prediction
+from fastnn.model import inference
+from fastnn.model.model import Model, Prediction
 from fastnn.reference import ACTIVATIONS
 
 Content = bytes | np.ndarray  # a picture as it came, or pixels (N, 784)
@@ -107,7 +108,7 @@ class Resident:
         if not flat:
             return [Answer([], np.zeros((0, images.SIDE**2), np.uint8)) for _ in asked]
         x = np.array([one.pixels.reshape(-1) for one in flat])
-        predictions, answers, at = self.model.answers(flat, self.probabilities(x).round(6)), list[Answer](), 0
+        predictions, answers, at = self.model.predictions_of(flat, self.probabilities(x).round(6)), list[Answer](), 0
         for lines in asked:
             first, found = at, list[list[Prediction]]()
             for line in lines:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fastnn.errors import DataError
-from fastnn.model import Model
+from fastnn.model.model import Model
 from fastnn.web.guards import RefusedError
 from fastnn.web.resident import Answer, Content, Lines, Resident
 

@@ -21,7 +21,7 @@ def main() -> int:
     parser.add_argument("--mutants", type=int, default=400, help="how many to draw")
     parser.add_argument("--seed", type=int, default=0, help="what to draw them by")
     parser.add_argument("--jobs", type=int, default=2, help="how many to try at once")
-    parser.add_argument("--files", nargs="*", default=[], help="only these, such as fastnn/schedules.py")
+    parser.add_argument("--files", nargs="*", default=[], help="only these, such as fastnn/training/schedules.py")
     parser.add_argument("--tests", nargs="*", default=[], help="by these files only, such as tests/test_settings.py")
     parser.add_argument("--least", type=float, default=0.0, help="exit code 1 below this share, in percent")
     parser.add_argument("--work", type=Path, help="folder of a campaign; the same one again goes on with it")

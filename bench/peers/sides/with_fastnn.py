@@ -6,7 +6,7 @@ from serve import Data, Work, serve
 
 import fastnn
 from fastnn.datasets import Dataset, checked_split
-from fastnn.training import Settings, Training
+from fastnn.training.run import Settings, Training
 
 
 def make(data: Data, work: Work):  # type: ignore[no-untyped-def]

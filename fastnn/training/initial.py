@@ -15,12 +15,12 @@ import numpy as np
 from fastnn.datasets import Dataset, Split, relabelled
 from fastnn.datasets.base import check_range, is_sparse, with_scale
 from fastnn.errors import ArgumentTypeError, DataError, UsageError, printable
-from fastnn.inference import Scaling
-from fastnn.model import Model
+from fastnn.model.inference import Scaling
+from fastnn.model.model import Model
+from fastnn.model.store import tensors_sha256
 from fastnn.network import Network
-from fastnn.preparation import scaling_of
-from fastnn.settings import Settings, changed, plain
-from fastnn.weights import tensors_sha256
+from fastnn.training.preparation import scaling_of
+from fastnn.training.settings import Settings, changed, plain
 
 Initial = Model | Sequence[Any] | None
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fastnn.inference import mean_loss, softmax
+from fastnn.model.inference import mean_loss, softmax
 
 BINS = 15
 FEWEST = 50  # examples below which nothing is fitted

@@ -25,7 +25,7 @@ _SCRIPT = """
 import _thread, os, signal
 signal.signal(signal.SIGINT, signal.SIG_IGN)
 _thread.start_new_thread(lambda: os._exit(os.read(0, 1) == b""), ())
-from fastnn.warmup import compile_job
+from fastnn.tools.warmup import compile_job
 compile_job({!r})
 """
 # what a job trains with, beside the kind of data: the kernels that presets and most runs need
@@ -74,8 +74,8 @@ def compile_job(job: str) -> None:
 def _compile(job: str) -> None:
     from fastnn.datasets.arrays import from_arrays
     from fastnn.datasets.strokes import draw
-    from fastnn.settings import Settings
-    from fastnn.training import Training
+    from fastnn.training.run import Training
+    from fastnn.training.settings import Settings
 
     kind, _, rest = job.partition(" ")
     if kind == "strokes":
@@ -92,12 +92,12 @@ def _compile(job: str) -> None:
     run.close()
 
 
-class Job:
+class Compilation:
     """A job in a process of its own."""
 
     def __init__(self, job: str) -> None:
         self.job, self.begin = job, time.perf_counter()
-        known = [str(Path(__file__).resolve().parent.parent), os.environ.get("PYTHONPATH", "")]
+        known = [str(Path(__file__).resolve().parents[2]), os.environ.get("PYTHONPATH", "")]
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-c", _SCRIPT.format(job)],  # -P: what lies in the current folder is not ours to run
             env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, known))},
@@ -145,11 +145,11 @@ def warm(processes: int, jobs: tuple[str, ...] = JOBS) -> Iterator[Warm]:
     problem = folder_problem(cache_folder())
     if problem:
         raise RunError(f"compiled kernels can't be kept: {problem}. Set FASTNN_CACHE_DIR to a folder of your own")
-    waiting, running = list(jobs), list[Job]()
+    waiting, running = list(jobs), list[Compilation]()
     try:
         while waiting or running:
             while waiting and len(running) < processes:
-                running.append(Job(waiting.pop(0)))
+                running.append(Compilation(waiting.pop(0)))
             for job in [job for job in running if job.done()]:
                 running.remove(job)
                 yield job.wait()

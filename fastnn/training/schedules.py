@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from fastnn.settings import Settings
+    from fastnn.training.settings import Settings
 
 Factor = Callable[[np.ndarray, "Settings"], np.ndarray]
 _RISE, _START, _END = 0.3, 25.0, 1e4  # one-cycle: share of the run that rises, and how low its ends are

@@ -13,11 +13,11 @@ from typing import Any
 from fastnn.datasets import load
 from fastnn.errors import FastnnError, UsageError, printable
 from fastnn.images import SIDE
-from fastnn.model import Model
+from fastnn.model.model import Model
 from fastnn.network import Network
-from fastnn.optimizers import OPTIMIZERS
-from fastnn.settings import Settings, from_mapping
-from fastnn.training import Training
+from fastnn.training.optimizers import OPTIMIZERS
+from fastnn.training.run import Training
+from fastnn.training.settings import Settings, from_mapping
 from fastnn.web.guards import RefusedError
 
 DATA = ("auto", "mnist", "strokes", "fashion-mnist")  # names only: no request names a file
@@ -31,7 +31,7 @@ class _StoppedError(Exception):
 
 
 @dataclass
-class Room:
+class TrainingSession:
     """Where one net is trained.
 
     Parameters

@@ -9,12 +9,12 @@ import numpy as np
 from fastnn.datasets import Dataset, relabelled
 from fastnn.datasets.base import Split, dense_rows
 from fastnn.errors import DataError, UsageError
-from fastnn.inference import confusion_matrix
-from fastnn.model import Model
+from fastnn.model.inference import confusion_matrix
+from fastnn.model.model import Model
 
 
 @dataclass(frozen=True)
-class Answers:
+class Predictions:
     """Probabilities beside the truth.
 
     Attributes
@@ -115,7 +115,7 @@ def chosen_part(dataset: Dataset, part: str | None = None) -> tuple[str, Split]:
     return "test", dataset.test
 
 
-def answers(model: Model, dataset: Dataset, part: str | None = None) -> Answers:
+def predictions_of(model: Model, dataset: Dataset, part: str | None = None) -> Predictions:
     """Ask a model about the examples of a data set that `chosen_part` gives.
 
     Raises
@@ -132,4 +132,4 @@ def answers(model: Model, dataset: Dataset, part: str | None = None) -> Answers:
         raise DataError(f"examples of {split.x.shape[1]} features; this model takes {model.network.sizes[0]}")
     split = relabelled(split, dataset.classes, model.classes, dataset.name)
     probabilities = model.predict_proba(split, engine="kernels")
-    return Answers(split, probabilities, model.classes, dataset.image_shape or model.image_shape, part)
+    return Predictions(split, probabilities, model.classes, dataset.image_shape or model.image_shape, part)

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from fastnn.settings import Settings
+    from fastnn.training.settings import Settings
 
 
 @dataclass(frozen=True)
-class Watch:
+class EarlyStopping:
     """What is known of the validation loss so far.
 
     Attributes
@@ -34,11 +34,11 @@ class Watch:
     waited: int = 0
     factor: float = 1.0
 
-    def after(self, loss: float, epoch: int, settings: Settings) -> Watch:
+    def after(self, loss: float, epoch: int, settings: Settings) -> EarlyStopping:
         """After one more epoch, which had this validation loss."""
         if loss < self.best - settings.min_delta or not self.best_epoch:
-            return Watch(loss, epoch, 0, 0, self.factor)
+            return EarlyStopping(loss, epoch, 0, 0, self.factor)
         waited, factor = self.waited + 1, self.factor
         if settings.plateau and waited >= settings.plateau:
             waited, factor = 0, factor * settings.plateau_factor
-        return Watch(self.best, self.best_epoch, self.since + 1, waited, factor)
+        return EarlyStopping(self.best, self.best_epoch, self.since + 1, waited, factor)

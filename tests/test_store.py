@@ -17,8 +17,10 @@ from conftest import ROOT, clean_error, fastnn
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fastnn import Model, Network, configuration, files, load, weights
+from fastnn import Model, Network, files, load
 from fastnn.errors import ModelFileError, RunError
+from fastnn.model import store
+from fastnn.training import configuration
 
 
 def model(sizes: tuple[int, ...] = (6, 5, 3), dtype: str = "float32") -> Model:
@@ -217,4 +219,4 @@ def test_the_shipped_model_is_sound_and_described() -> None:
     assert found.metadata["training"]["elastic"] == configuration.preset("best").settings.elastic
     assert found.metadata["data"]["name"] == "mnist"
     assert found.metadata["preprocessing"]["recipe"] == "mnist"
-    assert weights.largest_weight_warning(weights.load(weights.shipped())) is None
+    assert store.largest_weight_warning(store.load(store.shipped())) is None

@@ -16,7 +16,7 @@ from fastnn.errors import RunError
 from fastnn.network import Network
 
 if TYPE_CHECKING:
-    from fastnn.training import Training
+    from fastnn.training.run import Training
 
 _REPEATS = 5
 
@@ -116,8 +116,8 @@ def numpy_epoch(dataset: Dataset, sizes: tuple[int, ...], batch: int, rate: floa
 
 def epoch_seconds(dataset: Dataset, sizes: tuple[int, ...], batch: int, threads: int | None, repeats: int = 3) -> float:
     """Seconds of the fastest of `repeats` epochs of fastnn, after one that does not count."""
-    from fastnn.settings import Settings
-    from fastnn.training import Training
+    from fastnn.training.run import Training
+    from fastnn.training.settings import Settings
 
     run = Training(dataset, Settings(sizes[1:-1], repeats + 1, batch, 0.05, threads=threads))
     try:
@@ -156,8 +156,8 @@ def phases(hidden: tuple[int, ...], batch: int, threads: int | None = None, epoc
     A counter of the processor is read between the phases, by kernels compiled for that.
     """
     from fastnn.kernels.clock import PHASES
-    from fastnn.settings import Settings
-    from fastnn.training import Training
+    from fastnn.training.run import Training
+    from fastnn.training.settings import Settings
 
     dataset = load_strokes(train=20_000, test=1)
     run = Training(dataset, Settings(hidden, epochs + 1, batch, 0.05, threads=threads))
@@ -181,7 +181,7 @@ def phases(hidden: tuple[int, ...], batch: int, threads: int | None = None, epoc
 def table(threads: int | None = None) -> Iterator[Row]:
     """The lines of `fastnn bench`: products on one core, then epochs on `threads`, each beside NumPy."""
     from fastnn.machine import available_threads
-    from fastnn.training import step_flops
+    from fastnn.training.run import step_flops
 
     cores = threads or available_threads()
     peak = peak_gflops()

@@ -24,9 +24,9 @@ import numpy as np
 from fastnn.errors import FastnnError, ModelFileError, RunError, UsageError, printable
 from fastnn.files import atomic_write
 from fastnn.formats.safetensors import packed
-from fastnn.settings import Settings
-from fastnn.stopping import Watch
-from fastnn.training import Epoch, State, Training
+from fastnn.training.early_stopping import EarlyStopping
+from fastnn.training.run import Epoch, State, Training
+from fastnn.training.settings import Settings
 
 NAME, PREVIOUS, LOCK = "checkpoint.safetensors", "previous.safetensors", "lock"
 FORMAT_VERSION = 2
@@ -51,7 +51,7 @@ class Snapshot:
         Width of the vectors that the kernels were compiled for: another one gives other bits.
     fastnn_version : str
     epoch, step, totals, seconds, watch, history
-        See `fastnn.training.State`.
+        See `fastnn.training.run.State`.
     tensors : dict of str to ndarray
         ``parameters.layers.0.weight`` … for every buffer of the state.
     began_from : str, optional
@@ -174,7 +174,7 @@ def _state(snapshot: Snapshot) -> State:
     """All but the buffers; what a file says of it is of any type, until it is looked at."""
     try:
         best = snapshot.watch["best"]
-        watch = Watch(**{**snapshot.watch, "best": math.inf if best is None else float(best)})
+        watch = EarlyStopping(**{**snapshot.watch, "best": math.inf if best is None else float(best)})
         history = [Epoch(**epoch) for epoch in snapshot.history]
         totals = np.array(snapshot.totals, np.float64).reshape(2)
         return State({}, int(snapshot.epoch), int(snapshot.step), totals, float(snapshot.seconds), watch, history)

@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 
-from fastnn.calibration import Calibration, fit
 from fastnn.datasets.base import (
     PIXEL,
     Dataset,
@@ -25,9 +24,6 @@ from fastnn.datasets.base import (
     value_range,
 )
 from fastnn.errors import ArgumentTypeError, DivergedError, UsageError, printable
-from fastnn.feeding import Feed
-from fastnn.inference import Forward, activation_of
-from fastnn.initial import dataset_like, parameters_for, scaling_like, settings_like, sha256_of
 from fastnn.kernels.barrier import new_team
 from fastnn.kernels.layout import LINE, Layout, aligned_zeros
 from fastnn.kernels.losses import Loss
@@ -37,13 +33,17 @@ from fastnn.kernels.random import shuffle
 from fastnn.kernels.step import train_steps
 from fastnn.kernels.workers import Workers, compile_for
 from fastnn.machine import available_threads
-from fastnn.model import Evaluation, Model, evaluate_logits, recipe_for
+from fastnn.model.calibration import Calibration, fit
+from fastnn.model.inference import Forward, activation_of
+from fastnn.model.model import Evaluation, Model, evaluate_logits, recipe_for
 from fastnn.network import Network
-from fastnn.optimizers import KERNELS, OPTIMIZERS
-from fastnn.preparation import dataset_of, splits_of
-from fastnn.schedules import rates
-from fastnn.settings import LOSSES, Settings
-from fastnn.stopping import Watch
+from fastnn.training.batches import Batches
+from fastnn.training.early_stopping import EarlyStopping
+from fastnn.training.initial import dataset_like, parameters_for, scaling_like, settings_like, sha256_of
+from fastnn.training.optimizers import KERNELS, OPTIMIZERS
+from fastnn.training.preparation import dataset_of, splits_of
+from fastnn.training.schedules import rates
+from fastnn.training.settings import LOSSES, Settings
 
 _CALL_SECONDS = 0.05  # half of what Ctrl-C may wait, for steps that take longer than the last ones
 _FIRST_CALL_FLOPS = 5e8  # before any step is timed
@@ -133,7 +133,7 @@ class State:
         Sums of loss and right answers over these steps.
     seconds : float
         That they took.
-    watch : Watch
+    watch : EarlyStopping
         Of the validation loss.
     history : list of Epoch
     """
@@ -143,7 +143,7 @@ class State:
     step: int = 0
     totals: np.ndarray = field(default_factory=lambda: np.zeros(2))
     seconds: float = 0.0
-    watch: Watch = field(default_factory=Watch)
+    watch: EarlyStopping = field(default_factory=EarlyStopping)
     history: list[Epoch] = field(default_factory=list)
 
 
@@ -229,9 +229,9 @@ class Training:
         self.threads = settings.threads or best_threads(self.network, self._batch, self._layout.width)
         self._workers = Workers(self.threads)
         shape = self.dataset.image_shape
-        self._feed = Feed(self.train_split, settings, shape, self._batch, self._workers, self.scaling)
+        self._batches = Batches(self.train_split, settings, shape, self._batch, self._workers, self.scaling)
         activation = activation_of(self.network, settings.dropout, settings.seed)
-        features, slopes = self._feed.sparse_features, activation is not None
+        features, slopes = self._batches.sparse_features, activation is not None
         self._work = self._layout.work(self._batch, self.threads, features=features, slopes=slopes)
         scale = 1.0 if self.scaling else self.dataset.scale
         self._forward = Forward(self.network, self._workers, self.scaling, scale)
@@ -291,10 +291,10 @@ class Training:
         """Compile the kernels of the steps, or load them; iterating does it too."""
         begin = time.perf_counter()
         span = Span(0, 0, 1, np.zeros(1))
-        data = self._feed.data(np.zeros(1, np.int64))
+        data = self._batches.data(np.zeros(1, np.int64))
         compile_for(train_steps, self._net, data, self._work, span, self.state.totals, new_team())
         compile_for(shuffle, 0, 0, np.zeros(1, np.int64))
-        self._feed.compile()
+        self._batches.compile()
         self.compile_seconds += time.perf_counter() - begin
 
     def compile_evaluation(self) -> None:
@@ -353,11 +353,11 @@ class Training:
         state, examples, steps, wanted = self.state, len(self.train_split), self.steps, self._rates()
         begin = shown = time.perf_counter() - state.seconds
         order = shuffled(examples, self.settings.seed, state.epoch)
-        data = self._feed.data(order)
+        data = self._batches.data(order)
         while state.step < steps:
             started = time.perf_counter()
-            last = min(state.step + min(self._steps_a_call, self._feed.most_steps), steps)
-            self._feed.prepare(order, state.epoch, state.step * self._batch, last * self._batch)
+            last = min(state.step + min(self._steps_a_call, self._batches.most_steps), steps)
+            self._batches.prepare(order, state.epoch, state.step * self._batch, last * self._batch)
             span = Span(state.step, last, self._batch, wanted, state.epoch, state.epoch * steps)
             call = self._net, data, self._work, span, state.totals
             reached = self._workers.run(train_steps, *call)

@@ -1,4 +1,4 @@
-"""The optimizers: one row each. The kernel is in `kernels/optimizers.py`, its twin in `reference.py`."""
+"""The optimizers: one row each. The kernel is in `kernels/optimizers.py`, its twin in `reference/optimizers.py`."""
 
 from __future__ import annotations
 

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastnn import inference, reference, weights
-from fastnn.calibration import calibration_error
+from fastnn import reference
 from fastnn.datasets.arrays import labelled, parts_of
 from fastnn.datasets.base import (
     PIXEL,
@@ -27,6 +26,8 @@ from fastnn.datasets.base import (
 from fastnn.datasets.labels import labels_of, written_type
 from fastnn.errors import DataError, UsageError, printable
 from fastnn.formats import Unsaid
+from fastnn.model import inference, store
+from fastnn.model.calibration import calibration_error
 from fastnn.network import Network
 
 if TYPE_CHECKING:
@@ -129,7 +130,7 @@ class Model:
     @property
     def sha256(self) -> str:
         """SHA-256 of the parameters' bytes."""
-        return weights.tensors_sha256(self.parameters)
+        return store.tensors_sha256(self.parameters)
 
     @property
     def labels(self) -> np.ndarray:
@@ -164,7 +165,7 @@ class Model:
             Numbers of any type, of the same meaning as those it was trained on: pixels from 0 (paper) to 255 (ink)
             for the shipped model and for all that were trained on such.
         engine : {"auto", "numpy", "kernels"}
-            See `fastnn.inference.logits`.
+            See `fastnn.model.inference.logits`.
         threads : int, optional
             For the kernels.
 
@@ -286,7 +287,7 @@ class Model:
         from fastnn import images
 
         prepared = [self.recipe(images.read(Path(path)), trace)]
-        return self.answers(prepared, self._asked(prepared), str(path))[0]
+        return self.predictions_of(prepared, self._asked(prepared), str(path))[0]
 
     def predict_digits(self, path: str | Path) -> list[list[Prediction]]:
         """Every digit of one picture: lines from top to bottom, the digits of each from left to right."""
@@ -294,7 +295,7 @@ class Model:
 
         lines = self.prepared_digits(images.read(Path(path)))
         flat = [prepared for line in lines for prepared in line]
-        found = iter(self.answers(flat, self._asked(flat), str(path)))
+        found = iter(self.predictions_of(flat, self._asked(flat), str(path)))
         return [[next(found) for _ in line] for line in lines]
 
     def prepared_digits(self, picture: np.ndarray) -> list[list[Prepared]]:
@@ -337,7 +338,9 @@ class Model:
         pixels = np.stack([one.pixels.reshape(-1) for one in prepared])
         return self._linked(self.logits(pixels, "numpy", scale=PIXEL))
 
-    def answers(self, prepared: Sequence[Prepared], probabilities: np.ndarray, image: str = "") -> list[Prediction]:
+    def predictions_of(
+        self, prepared: Sequence[Prepared], probabilities: np.ndarray, image: str = ""
+    ) -> list[Prediction]:
         """What probabilities (N, C) say of prepared pictures: the best class, and whether it is to be believed."""
         classes, unsure_below, found = self.classes, self.unsure_below, []
         for one, p in zip(prepared, probabilities.tolist(), strict=True):
@@ -402,7 +405,7 @@ class Model:
         RunError
             When it can't be written.
         """
-        weights.save(weights.Stored(self.network, self.parameters, self.metadata, self.scaling), path)
+        store.save(store.Stored(self.network, self.parameters, self.metadata, self.scaling), path)
 
 
 def evaluate_logits(
@@ -451,7 +454,7 @@ def load(path: str | Path | None = None, activation: str | Sequence[str] = (), o
     (784, ('0', '1', '2', '3', '4', '5', '6', '7', '8', '9'))
     """
     unsaid = Unsaid((activation,) if isinstance(activation, str) else tuple(activation), tuple(order))
-    stored = weights.load(weights.shipped() if path is None else path, unsaid)
+    stored = store.load(store.shipped() if path is None else path, unsaid)
     return Model(stored.network, stored.parameters, stored.metadata, stored.scaling)
 
 

@@ -14,8 +14,8 @@ from fastnn.datasets import Dataset, Split, from_arrays, load, load_split
 from fastnn.datasets.arrays import labelled, parts_of
 from fastnn.datasets.base import checked_features, checked_targets, chunks, is_sparse, stratified
 from fastnn.errors import DataError, DataTypeError, UsageError
-from fastnn.inference import Scaling
-from fastnn.settings import Settings
+from fastnn.model.inference import Scaling
+from fastnn.training.settings import Settings
 
 
 def dataset_of(data: Any, loss: str = "softmax", validation: Any = None) -> Dataset:
@@ -25,7 +25,7 @@ def dataset_of(data: Any, loss: str = "softmax", validation: Any = None) -> Data
     ----------
     data : Dataset, str, Path, (x, y) or (x, y, sample_weight)
     loss : str
-        One of `fastnn.settings.LOSSES`.
+        One of `fastnn.training.settings.LOSSES`.
     validation : Split, (x, y), (x, y, sample_weight), str or Path, optional
         Examples to watch the training on.
 

@@ -344,8 +344,8 @@ def shipped() -> Path:
     UsageError
         When this installation lacks them.
     """
-    here = Path(__file__).resolve().parent
-    for folder in (here / "shipped", here.parent / "weights"):
+    package = Path(__file__).resolve().parent.parent
+    for folder in (package / "shipped", package.parent / "weights"):
         if (folder / "mnist.safetensors").is_file():
             return folder / "mnist.safetensors"
     raise UsageError("this installation lacks its weights; train some with 'fastnn train', or reinstall fastnn")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fastnn.errors import UsageError, printable
-from fastnn.settings import Settings, from_mapping
+from fastnn.training.settings import Settings, from_mapping
 
 _MOST_BYTES = 2**16
 _ARGUMENT = re.compile(rf"(?<!\S)({'|'.join(item.name for item in fields(Settings))})=((?:True|False)\b|)")
@@ -36,7 +36,7 @@ class Configuration:
 
 def presets() -> dict[str, Configuration]:
     """Every preset by name."""
-    folder = resources.files("fastnn") / "presets"
+    folder = resources.files("fastnn.training") / "presets"
     names = sorted(file.name.removesuffix(".toml") for file in folder.iterdir() if file.name.endswith(".toml"))
     return {name: preset(name) for name in names}
 
@@ -49,7 +49,7 @@ def preset(name: str, start: Settings | None = None) -> Configuration:
     UsageError
         When there is none of that name, naming those there are.
     """
-    folder = resources.files("fastnn") / "presets"
+    folder = resources.files("fastnn.training") / "presets"
     names = sorted(file.name.removesuffix(".toml") for file in folder.iterdir() if file.name.endswith(".toml"))
     if name not in names:
         raise UsageError(f"preset={printable(name, 60)!r}: expected one of {', '.join(names)}")

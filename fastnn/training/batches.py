@@ -13,20 +13,20 @@ import numpy as np
 
 from fastnn.datasets.base import Part, Split, chunks, dense_rows, is_mapped, value_scale
 from fastnn.errors import UsageError
-from fastnn.inference import Scaling, scaled
 from fastnn.kernels.augment import Change, Piece, canvases_for, change_examples, change_of
 from fastnn.kernels.barrier import new_team
 from fastnn.kernels.inputs import choose_input
 from fastnn.kernels.memory import Data
 from fastnn.kernels.sparse import Blocks
 from fastnn.kernels.workers import Workers, compile_for
-from fastnn.settings import Settings
+from fastnn.model.inference import Scaling, scaled
+from fastnn.training.settings import Settings
 
 _RING_BYTES = 2**24  # made ahead of the steps that read it
 _ROWS_AT_ONCE = 4_096  # taken out of a file: what lies between is in float64
 
 
-class Feed:
+class Batches:
     """Rows for the steps of an epoch.
 
     Parameters
@@ -172,10 +172,10 @@ def changed(split: Split, settings: Settings, image_shape: tuple[int, int] | Non
         Of the type of the examples, float32 where noise is added to bytes.
     """
     with Workers(1) as workers:
-        feed = Feed(split, settings, image_shape, len(split), workers)
-        feed.compile()
-        feed.prepare(np.arange(len(split)), epoch, 0, len(split))
-        return dense_rows(feed.data(np.zeros(1, np.int64)).x, 0, len(split))
+        batches = Batches(split, settings, image_shape, len(split), workers)
+        batches.compile()
+        batches.prepare(np.arange(len(split)), epoch, 0, len(split))
+        return dense_rows(batches.data(np.zeros(1, np.int64)).x, 0, len(split))
 
 
 def standard(x: Any, scaling: Scaling | None) -> Any:

@@ -10,11 +10,11 @@ from typing import Any, Unpack
 
 from fastnn.datasets import Dataset, Split
 from fastnn.errors import ArgumentTypeError
-from fastnn.initial import settings_like, unsaid_layers
-from fastnn.model import Model
-from fastnn.preparation import check_kind, dataset_of
-from fastnn.settings import Changes, Settings, from_mapping
-from fastnn.training import Epoch, Training
+from fastnn.model.model import Model
+from fastnn.training.initial import settings_like, unsaid_layers
+from fastnn.training.preparation import check_kind, dataset_of
+from fastnn.training.run import Epoch, Training
+from fastnn.training.settings import Changes, Settings, from_mapping
 
 
 def train(
@@ -91,9 +91,9 @@ def train(
     settings = settings_like(initial, from_mapping(given, "train", settings), given)
     with Training(dataset_of(data, settings.loss, examples), settings, initial=initial) as run:
         for epoch in run:
-            for tell in (print if verbose else None, on_epoch):
-                if tell is not None:
-                    tell(epoch)
+            for report in (print if verbose else None, on_epoch):
+                if report is not None:
+                    report(epoch)
         return run.model()
 
 

@@ -8,9 +8,9 @@ from html import escape
 
 import numpy as np
 
-from fastnn import plots
-from fastnn.answers import Answers
-from fastnn.model import Model, evaluation
+from fastnn.evaluation import plots
+from fastnn.evaluation.predictions import Predictions
+from fastnn.model.model import Model, evaluation
 
 _PAGE = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
@@ -31,9 +31,9 @@ img {{ background: #fff; border-radius: 4px }} }}
 """
 
 
-def html(
+def report_page(
     model: Model,
-    answers: Answers,
+    predictions: Predictions,
     name: str,
     curves: Mapping[str, Sequence[float]] | None = None,
     shape: tuple[int, int] | None = None,
@@ -43,12 +43,12 @@ def html(
     Parameters
     ----------
     model : Model
-    answers : Answers
+    predictions : Predictions
         Of the model.
     name : str
         Of its file.
     curves : mapping, optional
-        What changed from epoch to epoch, see `fastnn.training.curves`.
+        What changed from epoch to epoch, see `fastnn.training.run.curves`.
     shape : tuple of int, optional
         Height and width, where the model takes pictures.
     """
@@ -56,44 +56,51 @@ def html(
     if curves:
         figures.append(("Training", plots.history({name: curves}), "Loss, accuracy and learning rate by epoch."))
     figures.append(
-        ("What is taken for what", plots.confusion(answers.confusion, answers.classes), "Row the true class.")
+        ("What is taken for what", plots.confusion(predictions.confusion, predictions.classes), "Row the true class.")
     )
     figures.append(
         (
             "How far it can be believed",
-            plots.calibration(answers.probabilities, answers.labels),
+            plots.calibration(predictions.probabilities, predictions.labels),
             "15 bins of confidence.",
         )
     )
-    mean = plots.confidence(answers.mean_confidence(), "mean probability of the true class")
+    mean = plots.confidence(predictions.mean_confidence(), "mean probability of the true class")
     figures.append(("Class by class", mean, "The higher, the surer and the more often right."))
-    if answers.image_shape:
+    if predictions.image_shape:
         for which, title in (("wrong", "Wrong, and sure of it"), ("least-confident", "Least sure")):
-            rows = answers.chosen(which, 32)
+            rows = predictions.chosen(which, 32)
             if len(rows):
-                parts = answers.probabilities[rows], answers.labels[rows], answers.classes, min(8, len(rows))
-                figures.append((title, plots.predictions(answers.pictures(rows), *parts), "What was read, how surely."))
+                parts = (
+                    predictions.probabilities[rows],
+                    predictions.labels[rows],
+                    predictions.classes,
+                    min(8, len(rows)),
+                )
+                figures.append(
+                    (title, plots.predictions(predictions.pictures(rows), *parts), "What was read, how surely.")
+                )
     if shape:
         first = model.parameters[0][: shape[0] * shape[1]]
         figures.append(
             ("What the first layer looks for", plots.first_weights(first, shape), "Orange against, purple for.")
         )
     body = [
-        _table(_summary(model, answers)),
+        _table(_summary(model, predictions)),
         *(_section(title, plots.save(drawn), said) for title, drawn, said in figures),
         _settings(model),
     ]
     return _PAGE.format(title=escape(name), body="\n".join(body))
 
 
-def _summary(model: Model, answers: Answers) -> dict[str, str]:
-    z = np.log(np.maximum(answers.probabilities, 1e-300))
-    found = evaluation(z, answers.labels, answers.classes)
-    unsure = float((answers.confidence < model.unsure_below).mean())
+def _summary(model: Model, predictions: Predictions) -> dict[str, str]:
+    z = np.log(np.maximum(predictions.probabilities, 1e-300))
+    found = evaluation(z, predictions.labels, predictions.classes)
+    unsure = float((predictions.confidence < model.unsure_below).mean())
     data = model.metadata.get("data", {})
     history = model.metadata.get("history", {})
     return {
-        "right": f"{found.accuracy:.2%} of {found.examples:,} {answers.part} examples",
+        "right": f"{found.accuracy:.2%} of {found.examples:,} {predictions.part} examples",
         "mean loss": f"{found.loss:.4f}",
         "calibration error": f"{found.calibration_error:.2%}",
         "called unsure": f"{unsure:.2%} (below {model.unsure_below:.0%})",

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastnn.calibration import reliability
 from fastnn.distribution import to_install
 from fastnn.errors import MissingExtraError
+from fastnn.model.calibration import reliability
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -69,7 +69,7 @@ def history(runs: Mapping[str, Mapping[str, Sequence[float]]]) -> Figure:
     Parameters
     ----------
     runs : mapping of str to mapping
-        For each name, columns as `fastnn.training.curves` gives them.
+        For each name, columns as `fastnn.training.run.curves` gives them.
     """
     panels = [
         ("loss", "loss", "validation_loss"),

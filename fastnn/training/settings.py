@@ -6,16 +6,16 @@ The command line, TOML files and checks are made from these fields. Nothing heav
 from __future__ import annotations
 
 import difflib
-import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import Field, dataclass, field, fields, replace
 from typing import Any, TypedDict
 
 from fastnn.errors import ArgumentTypeError, UsageError, printable
 from fastnn.network import ACTIVATIONS, INITIALISATIONS, MAX_UNITS
-from fastnn.optimizers import OPTIMIZERS
+from fastnn.ranges import THREADS, Range
+from fastnn.training.optimizers import OPTIMIZERS
 
-SCHEDULES = ("constant", "decay", "step", "exponential", "cosine", "one-cycle")  # in `fastnn.schedules`
+SCHEDULES = ("constant", "decay", "step", "exponential", "cosine", "one-cycle")  # in `fastnn.training.schedules`
 LOSSES = ("softmax", "squared", "absolute", "huber", "logistic", "poisson")  # in the order kernels know them by
 INPUTS = ("auto", "dense", "sparse")
 CLASS_WEIGHTS = ("none", "balanced")
@@ -24,39 +24,6 @@ NETWORK, STEPS, PENALTIES, PICTURES, STOPPING = (
     *("Network", "Steps", "Regularisation"),
     *("Augmentation of pictures, drawn anew for every example and epoch", "Validation and stopping"),
 )
-
-
-@dataclass(frozen=True)
-class Range:
-    """Numbers from `low` to `high`; `low` itself too unless `above`."""
-
-    low: float
-    high: float = math.inf
-    whole: bool = False
-    above: bool = False
-
-    def is_number(self, value: object) -> bool:
-        """Whether it is a number of the kind, in the range or not; an array, even of one number, is none."""
-        known = hasattr(value, "__index__" if self.whole else "__float__")
-        return known and not isinstance(value, bool) and not getattr(value, "ndim", 0)
-
-    def __contains__(self, value: object) -> bool:
-        if not self.is_number(value):
-            return False
-        number = float(value)  # type: ignore[arg-type]
-        above = self.low < number if self.above else self.low <= number
-        return math.isfinite(number) and above and number <= self.high
-
-    def __str__(self) -> str:
-        kind = "a whole number" if self.whole else "a number"
-        if math.isfinite(self.high):
-            return (
-                f"{kind} {'above' if self.above else 'from'} {self.low:,} {'up ' if self.above else ''}to {self.high:,}"
-            )
-        return f"{kind} {'above' if self.above else 'of at least'} {self.low:g}"
-
-
-THREADS = Range(1, 1024, whole=True)
 
 
 def _setting(default: Any, option: str, group: str, allowed: Range | Iterable[str] | None, text: str) -> Any:
@@ -74,7 +41,7 @@ class Settings:
         Units of each hidden layer; empty for a linear model.
     epochs, batch_size : int
     learning_rate, momentum, beta2, epsilon, weight_decay : float, optional
-        By default those of the optimizer, in `fastnn.optimizers.OPTIMIZERS`.
+        By default those of the optimizer, in `fastnn.training.optimizers.OPTIMIZERS`.
 
     Raises
     ------

@@ -14,9 +14,9 @@ from fastnn.datasets.base import dense_rows, is_sparse
 from fastnn.errors import DataError, UsageError
 from fastnn.network import ACTIVATIONS as _KINDS
 from fastnn.network import Network
+from fastnn.ranges import THREADS
 from fastnn.reference import ACTIVATIONS
 from fastnn.reference import softmax as _softmax
-from fastnn.settings import THREADS
 
 ENGINES = ("auto", "numpy", "kernels")
 FEW_ROWS = 1_000  # NumPy answers these before the kernels are loaded

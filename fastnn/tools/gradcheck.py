@@ -13,7 +13,7 @@ import numpy as np
 from fastnn import reference
 from fastnn.errors import UsageError
 from fastnn.network import ACTIVATIONS, Network
-from fastnn.settings import LOSSES
+from fastnn.training.settings import LOSSES
 
 SMOOTH, KINKED, FLOAT64, FLOAT32 = 1e-7, 1e-6, 1e-10, 1e-4
 _STEP = 1e-5  # of the central difference: truncation and rounding both stay near 1e-9 of the gradient
@@ -124,13 +124,13 @@ def relative_error(a: np.ndarray, b: np.ndarray) -> float:
 
 def kernel_gradient(asked: Question, dtype: str, threads: int = 1) -> list[np.ndarray]:
     """Gradient of the mean loss of one batch by the training kernel, ``[dw, db, dw, db, …]``."""
-    from fastnn.inference import activation_of
     from fastnn.kernels.barrier import new_team
     from fastnn.kernels.layout import Layout
     from fastnn.kernels.losses import Loss
     from fastnn.kernels.memory import Data, Span
     from fastnn.kernels.step import train_steps
     from fastnn.kernels.workers import Workers, compile_for
+    from fastnn.model.inference import activation_of
 
     x, y, kind, layout = asked.x, asked.y, asked.kind, Layout(asked.network.layers, np.dtype(dtype))
     gradient, activation = layout.zeros(), activation_of(asked.network, asked.dropout, asked.seed)

@@ -1,0 +1,1 @@
+"""Models: the network with its parameters and what is known of them, predictions, and model files."""

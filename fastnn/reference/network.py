@@ -1,0 +1,120 @@
+"""A network's forward pass, its gradient, and plain SGD."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from fastnn.reference.activations import ACTIVATIONS, SLOPES
+from fastnn.reference.losses import elementwise_loss, softmax_cross_entropy
+from fastnn.reference.random import MASKS, key_of, mask_bits, mask_limit
+
+Array = np.ndarray
+
+
+def gather(x: Array, order: Array, scale: float, dtype: type = np.float64) -> Array:
+    """scale · x[order].    x (N, D) of any number type  →  (B, D)"""
+    return x[order].astype(dtype) * dtype(scale)
+
+
+def dense(x: Array, w: Array, b: Array) -> Array:
+    """x @ w + b.    x (B, K)   w (K, H)   b (H,)   →  (B, H)"""
+    return x @ w + b
+
+
+def dropout_mask(p: float, seed: int, layer: int, epoch: int, places: Array, units: int) -> Array:
+    """0 with probability p, else 1 / (1 − p), for each unit and each example by its place in the epoch."""
+    found = np.empty((len(places), units))
+    for row, place in zip(found, places, strict=True):
+        key, limit = key_of(seed, MASKS + layer, epoch, int(place)), mask_limit(p)
+        row[:] = [mask_bits(key, unit) >= limit for unit in range(units)]
+    return found / (1 - p)
+
+
+def bias_gradient(dz: Array) -> Array:
+    """Σ_i dz[i].    dz (B, H)   →  (H,)"""
+    return dz.sum(axis=0)
+
+
+def weight_gradient(x: Array, dz: Array) -> tuple[Array, Array]:
+    """dw = x.T @ dz, db = Σ_i dz[i].    x (B, K)   dz (B, H)   →  (K, H), (H,)"""
+    return x.T @ dz, bias_gradient(dz)
+
+
+def input_gradient(dz: Array, w: Array, slope: Array) -> Array:
+    """(dz @ w.T) · f′(z) of the layer below.    dz (B, H)   w (K, H)   slope (B, K)   →  (B, K)"""
+    return (dz @ w.T) * slope
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What is not plain ReLU and softmax about a network, and what is known of its batch."""
+
+    activations: Sequence[str] = ()  # of each hidden layer; () for ReLU
+    masks: Sequence[Array] = ()  # of each hidden layer's dropout
+    loss: str = "softmax"
+    smoothing: float = 0.0
+    delta: float = 1.0
+    weights: Array | None = None
+
+
+PLAIN = Kind()
+
+
+def activate(z: Array, kind: Kind, layer: int) -> Array:
+    """f(z) of a hidden layer, times the mask of its dropout.    z (B, H)  →  (B, H)"""
+    found = ACTIVATIONS[kind.activations[layer] if kind.activations else "relu"](z)
+    return found * kind.masks[layer] if kind.masks else found
+
+
+def slope(z: Array, kind: Kind, layer: int) -> Array:
+    """f′(z) of a hidden layer, times the mask of its dropout.    z (B, H)  →  (B, H)"""
+    found = SLOPES[kind.activations[layer] if kind.activations else "relu"](z)
+    return found * kind.masks[layer] if kind.masks else found
+
+
+def forward(parameters: Sequence[Array], x: Array, kind: Kind = PLAIN) -> tuple[list[Array], list[Array]]:
+    """[z_1, …, z_L] and [x, a_1, …, a_L−1]: what each layer's product gives, and what each layer reads."""
+    found: list[Array] = []
+    read = [x]
+    for layer, (w, b) in enumerate(zip(parameters[::2], parameters[1::2], strict=True)):
+        if layer > 0:
+            read.append(activate(found[-1], kind, layer - 1))
+        found.append(dense(read[-1], w, b))
+    return found, read
+
+
+def loss_gradient(z: Array, y: Array, kind: Kind = PLAIN) -> tuple[float, int, Array]:
+    """Mean loss, right answers, and its gradient by the logits."""
+    if kind.loss == "softmax":
+        return softmax_cross_entropy(z, y, kind.smoothing, kind.weights)
+    loss, dz = elementwise_loss(kind.loss, z, y, kind.delta, kind.weights)
+    return loss, 0, dz
+
+
+def gradient(parameters: Sequence[Array], x: Array, y: Array, kind: Kind = PLAIN) -> tuple[float, int, list[Array]]:
+    """Mean loss of a batch, right answers, and the gradient of every parameter in the order of `parameters`."""
+    found, read = forward(parameters, x, kind)
+    loss, right, dz = loss_gradient(found[-1], y, kind)
+    gradients: list[Array] = []
+    for layer in range(len(read) - 1, -1, -1):
+        gradients[:0] = weight_gradient(read[layer], dz)
+        if layer > 0:
+            dz = input_gradient(dz, parameters[2 * layer], slope(found[layer - 1], kind, layer - 1))
+    return loss, right, gradients
+
+
+def train_steps(
+    parameters: Sequence[Array], batches: Iterable[tuple[Array, Array]], learning_rate: float
+) -> tuple[float, int]:
+    """Mini-batch SGD in place, p −= learning_rate · dp for each batch; summed loss and right answers."""
+    total, correct = 0.0, 0
+    for x, y in batches:
+        loss, right, gradients = gradient(parameters, x, y)
+        total += loss * len(y)
+        correct += right
+        for p, dp in zip(parameters, gradients, strict=True):
+            p -= p.dtype.type(learning_rate) * dp
+    return total, correct
