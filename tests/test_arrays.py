@@ -59,11 +59,11 @@ def test_a_split_holds_what_kernels_take() -> None:
     split = Split(np.ones((3, 2, 2), np.int64, order="F"), [0, 1, 2], [1, 2, 3])
     assert (split.x.shape, split.x.dtype, split.y.dtype) == ((3, 4), np.uint8, np.int32)
     assert split.x.flags.c_contiguous
-    assert split.weights is not None
-    assert split.weights.dtype == np.float64
-    for weights in ([1, 2], [1, 2, -1], [0, 0, 0], [1, 2, np.nan], ["a", "b", "c"]):
+    assert split.sample_weight is not None
+    assert split.sample_weight.dtype == np.float64
+    for sample_weight in ([1, 2], [1, 2, -1], [0, 0, 0], [1, 2, np.nan], ["a", "b", "c"]):
         with pytest.raises(DataError):
-            Split(np.ones((3, 4)), [0, 1, 2], weights)
+            Split(np.ones((3, 4)), [0, 1, 2], sample_weight)
     with pytest.raises(DataError, match="scale"):
         Split(np.ones((3, 4)), [0, 1, 2], scale=0)
 

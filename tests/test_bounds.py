@@ -28,7 +28,7 @@ from fastnn.formats import json_text, linear, safetensors
 from fastnn.images import Prepared
 from fastnn.model import store
 from fastnn.ranges import Range
-from fastnn.training.batches import example_weights
+from fastnn.training.batches import sample_weight_of
 from fastnn.training.early_stopping import EarlyStopping
 
 # settings
@@ -526,12 +526,12 @@ def test_a_share_of_each_class_is_kept_apart() -> None:
 def test_balanced_classes_weigh_the_same_however_few_they_have() -> None:
     x, y = np.zeros((4, 2)), [0, 0, 2, 0]  # nobody of class 1
     split = Split(x, y)
-    assert example_weights(split, Settings()) is None
+    assert sample_weight_of(split, Settings()) is None
     balanced = Settings(class_weight="balanced")
-    np.testing.assert_allclose(example_weights(split, balanced), [2 / 3, 2 / 3, 2, 2 / 3])
+    np.testing.assert_allclose(sample_weight_of(split, balanced), [2 / 3, 2 / 3, 2, 2 / 3])
     weighted = Split(x, y, [1, 2, 3, 0])
-    np.testing.assert_allclose(example_weights(weighted, balanced), [2 / 3, 4 / 3, 6, 0])
-    assert example_weights(weighted, Settings()).tolist() == [1, 2, 3, 0]
+    np.testing.assert_allclose(sample_weight_of(weighted, balanced), [2 / 3, 4 / 3, 6, 0])
+    assert sample_weight_of(weighted, Settings()).tolist() == [1, 2, 3, 0]
 
 
 # archives and files

@@ -25,7 +25,7 @@ from fastnn import files
 from fastnn.datasets import Dataset
 from fastnn.errors import ModelFileError, RunError, UsageError
 from fastnn.training import checkpoint
-from fastnn.training.batches import example_weights
+from fastnn.training.batches import sample_weight_of
 from fastnn.training.checkpoint import NAME, PREVIOUS, Checkpoints, Snapshot, only_here, read, restore, take, write
 from fastnn.training.run import Training
 from fastnn.training.settings import Settings
@@ -142,7 +142,7 @@ def test_other_data_or_another_version_is_noticed() -> None:
     y[7] = (y[7] + 1) % 3
     for other in (
         replace(data, train=replace(data.train, y=y)),
-        replace(data, train=replace(data.train, weights=np.ones(150))),
+        replace(data, train=replace(data.train, sample_weight=np.ones(150))),
         replace(data, validation=data.test),
     ):
         with pytest.raises(UsageError, match="the examples are others"):
@@ -151,7 +151,7 @@ def test_other_data_or_another_version_is_noticed() -> None:
     restore(run_of("sgd"), replace(take(run), fastnn_version="0.0.1", lanes=7), said.append)
     assert "of fastnn 0.0.1" in said[0]
     assert "another kind of CPU" in said[1]
-    assert example_weights(data.train, Settings()) is None
+    assert sample_weight_of(data.train, Settings()) is None
     run.close()
 
 

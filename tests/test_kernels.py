@@ -149,13 +149,13 @@ def test_logits(b: int, k: int, c: int, dtype: str) -> None:
 def test_softmax_cross_entropy(b: int, c: int, size: float, dtype: str, smoothing: float, weighted: bool) -> None:
     z = random((b, c), dtype) * np.dtype(dtype).type(size)
     y = np.random.default_rng(1).integers(0, c, b)
-    weights = np.random.default_rng(2).random(b) + 0.01 if weighted else None
-    shares = reference.shares(weights, b) * b
+    sample_weight = np.random.default_rng(2).random(b) + 0.01 if weighted else None
+    normalised = reference.normalised_sample_weight(sample_weight, b) * b
     z_p = logit_panels(z)
     dz_p = z_p * 0 + 9
-    batch = losses.Examples(padded(y), padded(shares, dtype), b)
+    batch = losses.Examples(padded(y), padded(normalised, dtype), b)
     loss, right = losses.softmax_cross_entropy(z_p, batch, c, smoothing, 1 / b, square(dtype)[0], dz_p)
-    found = reference.softmax_cross_entropy(z.astype("float64"), y, smoothing, weights)
+    found = reference.softmax_cross_entropy(z.astype("float64"), y, smoothing, sample_weight)
     assert loss / b == pytest.approx(found[0], rel={"float32": 1e-5, "float64": 1e-12}[dtype])
     assert right == found[1]
     close(from_panels(dz_p, c, b).T, found[2], dtype)
@@ -181,12 +181,12 @@ def test_softmax_shows_what_is_not_finite(bad: float, dtype: str) -> None:
 def test_losses(b: int, c: int, name: str, dtype: str, weighted: bool) -> None:
     z, t = 2 * random((b, c), dtype), random((b, c), dtype, 1)
     t = {"logistic": (t > 0).astype(dtype), "poisson": np.abs(t).round()}.get(name, t)
-    weights = np.random.default_rng(2).random(b) if weighted else None
-    shares = reference.shares(weights, b) * b
+    sample_weight = np.random.default_rng(2).random(b) if weighted else None
+    normalised = reference.normalised_sample_weight(sample_weight, b) * b
     dz_p, z_p = logit_panels(t), logit_panels(z)
     kind = losses.Loss(LOSSES.index(name), 0.0, 0.7)
-    loss = losses.elementwise_loss(kind, z_p, losses.Examples(padded(t), padded(shares, dtype), b), c, 1 / b, dz_p)
-    wanted, gradient = reference.elementwise_loss(name, z.astype("float64"), t.astype("float64"), 0.7, weights)
+    loss = losses.elementwise_loss(kind, z_p, losses.Examples(padded(t), padded(normalised, dtype), b), c, 1 / b, dz_p)
+    wanted, gradient = reference.elementwise_loss(name, z.astype("float64"), t.astype("float64"), 0.7, sample_weight)
     assert loss / b == pytest.approx(wanted, rel={"float32": 1e-5, "float64": 1e-12}[dtype])
     close(from_panels(dz_p, c, b).T, gradient, dtype)
     assert (dz_p[-1, :c, (b - 1) % W[dtype] + 1 :] == 0).all()

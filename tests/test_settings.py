@@ -179,7 +179,7 @@ def test_a_lower_rate_on_a_plateau_is_in_the_record() -> None:
 
 def test_a_split_keeps_the_shares_of_classes_and_loses_nothing() -> None:
     data = make_dataset(301, 4, 3).train
-    data = replace(data, x=np.arange(301.0).reshape(-1, 1), weights=np.arange(301.0))
+    data = replace(data, x=np.arange(301.0).reshape(-1, 1), sample_weight=np.arange(301.0))
     for share in (0.1, 0.5, 0.333):
         train, validation = stratified(data, share, 7)
         assert sorted([*train.x[:, 0], *validation.x[:, 0]]) == list(range(301))
@@ -187,12 +187,12 @@ def test_a_split_keeps_the_shares_of_classes_and_loses_nothing() -> None:
             count = (data.y == label).sum()
             assert abs((validation.y == label).sum() - share * count) <= 1
         for part in (train, validation):
-            assert (part.x[:, 0] == part.weights).all()
+            assert (part.x[:, 0] == part.sample_weight).all()
             assert (data.y[part.x[:, 0].astype(int)] == part.y).all()
     assert (stratified(data, 0.1, 7)[1].x == stratified(data, 0.1, 7)[1].x).all()
     assert not np.array_equal(stratified(data, 0.1, 7)[1].x, stratified(data, 0.1, 8)[1].x)
     with pytest.raises(DataError, match="too few"):
-        stratified(replace(data, x=data.x[:2], y=data.y[:2], weights=None), 0.01, 0)
+        stratified(replace(data, x=data.x[:2], y=data.y[:2], sample_weight=None), 0.01, 0)
 
 
 def test_asdict_of_settings_is_json() -> None:
@@ -216,13 +216,13 @@ def test_losses_by_targets_train_from_python() -> None:
     assert model.predict_proba(x).shape == (400, 2)
 
 
-def test_weights_of_examples_are_repeats_and_zero_is_absence() -> None:
+def test_sample_weights_are_repeats_and_zero_is_absence() -> None:
     """Full batches in float64: an example of weight 2 is the same as two of it, also where features are scaled."""
     data = make_dataset(40, 6, 3, "float64").train
-    weights = np.arange(40) % 3
-    repeated = np.repeat(np.arange(40), weights)
+    sample_weight = np.arange(40) % 3
+    repeated = np.repeat(np.arange(40), sample_weight)
     runs = []
-    for arrays in ((data.x, data.y, weights), (data.x[repeated], data.y[repeated], None)):
+    for arrays in ((data.x, data.y, sample_weight), (data.x[repeated], data.y[repeated], None)):
         run = Training(from_arrays(*arrays), Settings((7,), 5, 1000), "float64")
         list(run)
         runs.append(run.model().parameters)
@@ -232,13 +232,18 @@ def test_weights_of_examples_are_repeats_and_zero_is_absence() -> None:
 
 
 @pytest.mark.parametrize(
-    ("weights", "message"),
-    [([1.0], "expected"), (["a"] * 40, "expected"), ([-1.0] * 40, "row 1 is -1.0"), ([0.0] * 40, "all weights are 0")],
+    ("sample_weight", "message"),
+    [
+        ([1.0], "expected"),
+        (["a"] * 40, "expected"),
+        ([-1.0] * 40, "row 1 is -1.0"),
+        ([0.0] * 40, "all sample weights are 0"),
+    ],
 )
-def test_weights_that_cannot_be_are_refused(weights: list[object], message: str) -> None:
+def test_sample_weights_that_cannot_be_are_refused(sample_weight: list[object], message: str) -> None:
     data = make_dataset(40, 6, 3).train
     with pytest.raises(DataError, match=message):
-        package.train((data.x, data.y, weights), epochs=1)
+        package.train((data.x, data.y, sample_weight), epochs=1)
 
 
 @pytest.mark.parametrize(

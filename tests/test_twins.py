@@ -367,8 +367,8 @@ def test_twins_of_steps_by_hand() -> None:
         [1.5, 2],
         [0.5, 1],
     ]
-    assert reference.shares(None, 4).tolist() == [0.25] * 4
-    assert reference.shares(np.array([1.0, 3.0]), 2).tolist() == [0.25, 0.75]
+    assert reference.normalised_sample_weight(None, 4).tolist() == [0.25] * 4
+    assert reference.normalised_sample_weight(np.array([1.0, 3.0]), 2).tolist() == [0.25, 0.75]
     assert reference.identity(np.array([-1.0, 2.0])).tolist() == [-1, 2]
     x, y, parameters = np.array([[1.0, 2.0]]), np.array([1]), [np.zeros((2, 2)), np.zeros(2)]
     assert reference.train_steps(parameters, [(x, y)] * 1, 0.5) == (pytest.approx(math.log(2)), 1)
@@ -405,7 +405,7 @@ EXCUSED = {
     "change_examples": "deals rows to threads; test_augment compares what it makes with change_picture",
     "batch_at": "places in buffers",
     "load": "calls the others of its module",
-    "load_weights": "shares of examples; test_training's weighted runs are those of the twin",
+    "load_sample_weight": "sample weights of a batch; test_training's weighted runs are those of the twin",
     "loss_gradient": "one of the two losses; gradcheck's cases compare it",
     "activate_tile": "ReLU or nothing; test_dense compares what comes out",
     "times_slope": "a product with f′(z); test_input_gradient compares what comes out",

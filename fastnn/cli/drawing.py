@@ -74,27 +74,27 @@ def _has_screen() -> bool:
     return sys.platform in ("darwin", "win32") or any(screens)
 
 
-def _export(path: Path, weights: list[Path] | None) -> None:
+def _export(path: Path, model_paths: list[Path] | None) -> None:
     from fastnn.web.export import page
 
     check_out(path, "--export")
-    if weights and len(weights) > 1:
+    if model_paths and len(model_paths) > 1:
         raise UsageError("--export: one model a page")
-    (name, model) = next(iter(_models(weights).items()))
+    (name, model) = next(iter(_models(model_paths).items()))
     content = page(model, name).encode()
     with atomic_write(path) as file:
         file.write(content)
     say(f"{printable(path)}: {len(content) / 1e6:.1f} MB, {name}; open it in a browser")
 
 
-def _models(weights: list[Path] | None) -> dict[str, Model]:
+def _models(paths: list[Path] | None) -> dict[str, Model]:
     """Models by the names of their files."""
     from fastnn.model.model import load
 
-    if not weights:
+    if not paths:
         return {"mnist": load()}
     found: dict[str, Model] = {}
-    for path in weights:
+    for path in paths:
         name = path.stem if path.stem not in found else str(path)
         found[printable(name, 60)] = load(path)
     return found

@@ -82,19 +82,19 @@ def _check(out: Path | None) -> None:
         check_out(out)
 
 
-def _model(weights: Path | None) -> Model:
+def _model(path: Path | None) -> Model:
     from fastnn.model.model import load
 
-    return load(weights)
+    return load(path)
 
 
 def _predictions(
-    weights: Path | None, data: str, label: str | None, test: str | None, split: SplitName | None
+    model_path: Path | None, data: str, label: str | None, test: str | None, split: SplitName | None
 ) -> Predictions:
     from fastnn import datasets
     from fastnn.evaluation.predictions import predictions_of
 
-    model = _model(weights)
+    model = _model(model_path)
     dataset = datasets.load(data, label, model.loss != "softmax", share_or_place(test))
     found = predictions_of(model, dataset, split)
     if split is None and found.part == "train":

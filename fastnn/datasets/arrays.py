@@ -23,11 +23,11 @@ from fastnn.datasets.base import (
 from fastnn.datasets.labels import class_names, indices_of, label_type, plain_labels
 from fastnn.errors import DataError
 
-Arrays = tuple[Any, Any, Any]  # x, y, weights or None
+Arrays = tuple[Any, Any, Any]  # x, y, sample_weight or None
 _SMALLEST_SIDE = 8  # of a picture, in pixels
 
 
-def from_arrays(x: Any, y: Any, weights: Any = None, loss: str = "softmax") -> Dataset:
+def from_arrays(x: Any, y: Any, sample_weight: Any = None, loss: str = "softmax") -> Dataset:
     """A data set out of arrays, all of it for training.
 
     Features that are neither pixels nor all within 0 to 1 are a table, which training brings to one scale.
@@ -39,7 +39,7 @@ def from_arrays(x: Any, y: Any, weights: Any = None, loss: str = "softmax") -> D
     y : array_like
         Labels (N,) for softmax: whole numbers, texts or truth values; the classes are those that occur. Numbers (N,)
         or (N, C) for the other losses.
-    weights : array_like (N,), optional
+    sample_weight : array_like (N,), optional
         How much each example counts, at least 0.
     loss : str
         One of `fastnn.training.settings.LOSSES`.
@@ -49,7 +49,7 @@ def from_arrays(x: Any, y: Any, weights: Any = None, loss: str = "softmax") -> D
     DataError
         When they are not as they should be: what, in which row.
     """
-    return from_parts("arrays", {"train": (x, y, weights)}, loss != "softmax")
+    return from_parts("arrays", {"train": (x, y, sample_weight)}, loss != "softmax")
 
 
 def from_parts(
@@ -60,7 +60,7 @@ def from_parts(
     Parameters
     ----------
     name : str
-    parts : mapping of str to (x, y, weights) or None
+    parts : mapping of str to (x, y, sample_weight) or None
         ``"train"``, and perhaps ``"test"``.
     numbers : bool
         Whether labels are numbers to be predicted.
@@ -94,7 +94,7 @@ def from_parts(
 
 
 def parts_of(arrays: Any, source: str) -> tuple[Any, Any, Any]:
-    """x, y and weights (None where there are none) of a pair or triple.
+    """x, y and sample_weight (None where there is none) of a pair or triple.
 
     Raises
     ------
@@ -103,14 +103,14 @@ def parts_of(arrays: Any, source: str) -> tuple[Any, Any, Any]:
     """
     if not isinstance(arrays, tuple | list) or len(arrays) not in (2, 3) or any(part is None for part in arrays[:2]):
         raise DataError(f"{source}: expected (x, y) or (x, y, sample_weight)")
-    x, y, weights = (*arrays, None)[:3]
-    return x, y, weights
+    x, y, sample_weight = (*arrays, None)[:3]
+    return x, y, sample_weight
 
 
 def labelled(arrays: Arrays, classes: tuple[str, ...], label_type: str, source: str) -> Split:
     """Arrays as a split, their labels (N,) as indices of `classes`."""
-    x, y, weights = arrays
-    return Split(x, indices_of(y, classes, label_type, source), weights, None, source)
+    x, y, sample_weight = arrays
+    return Split(x, indices_of(y, classes, label_type, source), sample_weight, None, source)
 
 
 def picture_shape(x: Any, split: Split) -> tuple[int, int] | None:

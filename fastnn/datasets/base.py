@@ -33,7 +33,7 @@ class Split:
         axes are flattened, whole numbers are kept as the smallest of these types that holds them exactly.
     y : ndarray (N,) or (N, C)
         int32 labels, 0 to classes − 1; or float64 targets for losses other than softmax.
-    weights : ndarray (N,), optional
+    sample_weight : ndarray (N,), optional
         float64, at least 0, not all 0: how much each example counts.
     scale : float, optional
         What `x` is multiplied by to be as a network sees it: 1/255 for pixels from 0 to 255. By default that of the
@@ -57,7 +57,7 @@ class Split:
 
     x: Any
     y: np.ndarray
-    weights: np.ndarray | None = None
+    sample_weight: np.ndarray | None = None
     scale: float | None = None
     source: InitVar[str] = "examples"  # named in messages
 
@@ -69,7 +69,7 @@ class Split:
         checked = {
             "x": checked_features(x, source),
             "y": _checked_labels(y, source) if y.ndim == 1 else _checked_targets(y, source),
-            "weights": _checked_weights(self.weights, len(y), source),
+            "sample_weight": _checked_sample_weight(self.sample_weight, len(y), source),
         }
         for name, value in checked.items():
             object.__setattr__(self, name, value)
@@ -276,12 +276,12 @@ def _values(x: Any) -> Iterator[np.ndarray]:
 
 
 def fingerprint(split: Split) -> str:
-    """SHA-256 of examples, labels and weights."""
+    """SHA-256 of examples, labels and sample weights."""
     x = split.x
     digest = hashlib.sha256(f"{x.dtype}{x.shape}".encode())
     for part in (x.indptr.astype(np.int64), x.indices.astype(np.int64), x.data) if is_sparse(x) else _values(x):
         digest.update(np.ascontiguousarray(part).data)
-    for extra in (split.y, split.weights):
+    for extra in (split.y, split.sample_weight):
         if extra is not None:
             digest.update(np.ascontiguousarray(extra).data)
     return digest.hexdigest()
@@ -314,7 +314,9 @@ def dense_rows(x: Any, first: int, last: int) -> np.ndarray:
     return np.ascontiguousarray(x[first:last].toarray()) if is_sparse(x) else x[first:last]
 
 
-def checked_split(x: Any, y: Any, classes: int, source: str, weights: Any = None, scale: float | None = None) -> Split:
+def checked_split(
+    x: Any, y: Any, classes: int, source: str, sample_weight: Any = None, scale: float | None = None
+) -> Split:
     """A `Split` of labels (N,), every one a whole number from 0 to `classes` − 1.
 
     Parameters
@@ -327,7 +329,7 @@ def checked_split(x: Any, y: Any, classes: int, source: str, weights: Any = None
         Number of classes.
     source : str
         Named in messages.
-    weights : array_like (N,), optional
+    sample_weight : array_like (N,), optional
     scale : float, optional
         See `Split`.
 
@@ -339,17 +341,17 @@ def checked_split(x: Any, y: Any, classes: int, source: str, weights: Any = None
     y = np.asarray(y)
     if y.ndim != 1:
         raise DataError(f"{source}: labels of shape {y.shape}; expected one label an example")
-    split = Split(x, y, weights, scale, source)
+    split = Split(x, y, sample_weight, scale, source)
     check_labels(split.y, classes, source)
     return split
 
 
-def checked_targets(x: Any, y: Any, source: str, weights: Any = None, scale: float | None = None) -> Split:
+def checked_targets(x: Any, y: Any, source: str, sample_weight: Any = None, scale: float | None = None) -> Split:
     """A `Split` of numbers instead of labels: y (N,) or (N, C) becomes float64 (N, C), all finite."""
     y = np.asarray(y)
     if y.ndim not in (1, 2) or not (np.issubdtype(y.dtype, np.number) or y.dtype == bool) or np.iscomplexobj(y):
         raise DataError(f"{source}: targets of type {y.dtype}, shape {y.shape}; expected numbers, (N,) or (N, outputs)")
-    return Split(x, y.reshape(len(y), -1) if y.size else y, weights, scale, source)
+    return Split(x, y.reshape(len(y), -1) if y.size else y, sample_weight, scale, source)
 
 
 def check_lengths(x: Any, y: np.ndarray, source: str) -> None:
@@ -374,21 +376,23 @@ def check_labels(y: np.ndarray, classes: int, source: str) -> None:
         raise DataError(f"{source}: label {y[at]} in row {at + 1}; expected whole numbers 0 to {classes - 1}")
 
 
-def _checked_weights(weights: Any, examples: int, source: str) -> np.ndarray | None:
-    if weights is None:
+def _checked_sample_weight(sample_weight: Any, examples: int, source: str) -> np.ndarray | None:
+    if sample_weight is None:
         return None
-    weights = np.asarray(weights)
-    if weights.shape != (examples,) or not np.issubdtype(weights.dtype, np.number):
+    sample_weight = np.asarray(sample_weight)
+    if sample_weight.shape != (examples,) or not np.issubdtype(sample_weight.dtype, np.number):
         raise DataError(
-            f"{source}: weights of type {weights.dtype}, shape {weights.shape}; expected ({examples},) numbers"
+            f"{source}: sample weights of type {sample_weight.dtype}, shape {sample_weight.shape}; "
+            f"expected ({examples},) numbers"
         )
-    weights = np.require(weights, np.float64, ["C", "A", "W"])
-    bad = np.flatnonzero(~(np.isfinite(weights) & (weights >= 0)))
+    sample_weight = np.require(sample_weight, np.float64, ["C", "A", "W"])
+    bad = np.flatnonzero(~(np.isfinite(sample_weight) & (sample_weight >= 0)))
     if bad.size:
-        raise DataError(f"{source}: the weight in row {bad[0] + 1} is {weights[bad[0]]}; expected at least 0")
-    if not weights.any():
-        raise DataError(f"{source}: all weights are 0")
-    return weights
+        row, value = bad[0] + 1, sample_weight[bad[0]]
+        raise DataError(f"{source}: the sample weight in row {row} is {value}; expected at least 0")
+    if not sample_weight.any():
+        raise DataError(f"{source}: all sample weights are 0")
+    return sample_weight
 
 
 def stratified(split: Split, share: float, seed: int) -> tuple[Split, Split]:
@@ -441,7 +445,7 @@ def relabelled(split: Split, classes: tuple[str, ...], wanted: tuple[str, ...], 
 def taken(split: Split, rows: np.ndarray) -> Split:
     """Some rows of a split: copied, or left in the file where the examples are mapped."""
     x = Part(split.x, rows) if is_mapped(split.x) else split.x[rows]
-    return Split(x, split.y[rows], None if split.weights is None else split.weights[rows], split.scale)
+    return Split(x, split.y[rows], None if split.sample_weight is None else split.sample_weight[rows], split.scale)
 
 
 def is_mapped(x: Any) -> bool:

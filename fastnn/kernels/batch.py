@@ -24,7 +24,7 @@ def load(data, work, batch):
     """Bring the examples of a batch into its memory: as panels or as lists, with labels, and how much each counts."""
     load_input(data, batch, batch.lists)
     gather_labels(data, batch.start, batch.n, batch.labels)
-    load_weights(data.weights, data.order, batch.start, batch.n, batch.weights)
+    load_sample_weight(data.sample_weight, data.order, batch.start, batch.n, batch.sample_weight)
     mark(work.clock, batch.thread, phase.INPUT)
 
 
@@ -74,15 +74,15 @@ def gather_labels(data, start, n, labels):
 
 
 @jit
-def load_weights(weights, order, start, n, share):
-    """share[i] = weight of example order[start + i] over their mean, so that the batch's gradient is the weighted mean.
+def load_sample_weight(sample_weight, order, start, n, normalised):
+    """normalised[i] = sample_weight[order[start + i]] over their mean: the batch's gradient is the weighted mean.
 
-    Where all count the same, it stays 1.
+    Where there is none, it stays 1.
     """
-    if weights is not None:
+    if sample_weight is not None:
         total = 0.0
         for i in range(n):
-            total += weights[order[start + i]]
+            total += sample_weight[order[start + i]]
         mean = n / total if total > 0 else 0.0
         for i in range(n):
-            share[i] = mean * weights[order[start + i]]
+            normalised[i] = mean * sample_weight[order[start + i]]

@@ -192,10 +192,10 @@ class Layout:
             aligned_zeros(threads * entries, np.dtype(np.uint16)),
             aligned_zeros((threads * entries, BLOCK), self.dtype),
         )
-        labels, weights = (aligned_zeros((threads, rows), np.dtype(kind)) for kind in (np.int32, self.dtype))
-        weights[:] = 1
+        labels, sample_weight = (aligned_zeros((threads, rows), np.dtype(kind)) for kind in (np.int32, self.dtype))
+        sample_weight[:] = 1
         buffer, given = aligned_zeros(at, self.dtype), lists if blocks else None
-        return Work(buffer, spaces, private, parts, rows, labels, weights, given)
+        return Work(buffer, spaces, private, parts, rows, labels, sample_weight, given)
 
 
 def list_capacity(batch: int) -> int:

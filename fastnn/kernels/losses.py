@@ -1,4 +1,4 @@
-"""Losses of the logits, and their gradients: the mean over the examples of a batch, weighted where weights are given.
+"""Losses of the logits, and their gradients: the mean over the examples of a batch, weighted by `sample_weight`.
 
 Logits lie as panels of samples, (B/W, C, W), so that everything here is plain loops over samples side by side. Softmax
 cross-entropy takes labels; the others take targets, and are means over the outputs too.
@@ -28,13 +28,13 @@ class Examples(NamedTuple):
     """What is known of the examples of a batch."""
 
     y: np.ndarray  # int32 (≥ B,), labels
-    share: np.ndarray  # (≥ B,), how much each counts
+    sample_weight: np.ndarray  # (≥ B,), mean 1
     n: int
 
 
 @jit
 def softmax_cross_entropy(z, batch, classes, smoothing, scale, scratch, dz):
-    """dz = scale · v_i · (softmax(z) − t_i), t_i = (1 − ε) · onehot(y_i) + ε / C, v_i the share of an example.
+    """dz = scale · v_i · (softmax(z) − t_i), t_i = (1 − ε) · onehot(y_i) + ε / C, v_i its sample weight.
 
     Returns Σ_i −v_i Σ_c t_ic log softmax(z)_ic, and how many are right.
 
@@ -42,7 +42,7 @@ def softmax_cross_entropy(z, batch, classes, smoothing, scale, scratch, dz):
     """
     width = z.shape[2]
     loss, correct = 0.0, 0
-    y, share, n = batch
+    y, sample_weight, n = batch
     off = number(smoothing / classes, z)
     on = number(1 - smoothing, z) + off
     top, total, right, mean = scratch[0], scratch[1], scratch[2], scratch[3]  # right: the logit of the right class
@@ -62,7 +62,7 @@ def softmax_cross_entropy(z, batch, classes, smoothing, scale, scratch, dz):
                 dz_s[c, i] = e
                 total[i] += e
         for i in range(width):
-            v = share[first + i] if i < samples else number(0, z)
+            v = sample_weight[first + i] if i < samples else number(0, z)
             # log Σ exp z − Σ_c t_c z_c, and Σ_c t_c = 1
             value = log(total[i]) + (top[i] - (on - off) * right[i] - off * mean[i])
             loss += v * value if i < samples else number(0, z)
@@ -118,10 +118,10 @@ def poisson_loss(z, t, delta):
 
 
 def _sum_of(pair):
-    """Σ_i share_i Σ_c pair(z, t), and its gradient; the targets lie in dz."""
+    """Σ_i v_i Σ_c pair(z, t), and its gradient; the targets lie in dz."""
 
     @jit
-    def loop(z, share, outputs, numbers, dz):
+    def loop(z, sample_weight, outputs, numbers, dz):
         delta, scale, n = numbers
         width = z.shape[2]
         total = 0.0
@@ -130,7 +130,7 @@ def _sum_of(pair):
             for c in range(outputs):
                 for i in range(width):
                     value, slope = pair(z[s, c, i], dz[s, c, i], number(delta, z))
-                    v = share[s * width + i] if i < samples else number(0, z)
+                    v = sample_weight[s * width + i] if i < samples else number(0, z)
                     total += v * value if i < samples else number(0, z)
                     dz[s, c, i] = number(scale, z) * v * slope if i < samples else number(0, z)
         return total
@@ -144,21 +144,21 @@ _logistic, _poisson = _sum_of(logistic_loss), _sum_of(poisson_loss)
 
 @jit
 def elementwise_loss(loss, z, batch, outputs, scale, dz):
-    """Mean over the outputs of a loss of each, summed over the batch with shares; dz becomes scale times its gradient.
+    """Mean over the outputs of a loss of each, weighted and summed over the batch; dz becomes scale times its gradient.
 
     z (B/W, C, W)   dz (B/W, C, W) holds the targets   →  dz overwritten, 0 for samples beyond the batch
     """
     numbers = (loss.delta, scale / outputs, batch.n)
     if loss.kind == SQUARED:
-        total = _squared(z, batch.share, outputs, numbers, dz)
+        total = _squared(z, batch.sample_weight, outputs, numbers, dz)
     elif loss.kind == ABSOLUTE:
-        total = _absolute(z, batch.share, outputs, numbers, dz)
+        total = _absolute(z, batch.sample_weight, outputs, numbers, dz)
     elif loss.kind == HUBER:
-        total = _huber(z, batch.share, outputs, numbers, dz)
+        total = _huber(z, batch.sample_weight, outputs, numbers, dz)
     elif loss.kind == LOGISTIC:
-        total = _logistic(z, batch.share, outputs, numbers, dz)
+        total = _logistic(z, batch.sample_weight, outputs, numbers, dz)
     else:
-        total = _poisson(z, batch.share, outputs, numbers, dz)
+        total = _poisson(z, batch.sample_weight, outputs, numbers, dz)
     return total / outputs
 
 
@@ -168,7 +168,7 @@ def loss_gradient(targets, order, net, batch, scale):
 
     Softmax cross-entropy where there are labels and no `targets`.
     """
-    examples, z, dz = Examples(batch.labels, batch.weights, batch.n), batch.z, batch.dz
+    examples, z, dz = Examples(batch.labels, batch.sample_weight, batch.n), batch.z, batch.dz
     outputs, width = net.layers[net.layers.size - 1].units, z.shape[2]
     if targets is None:
         return softmax_cross_entropy(z, examples, outputs, net.loss.smoothing, scale, batch.scratch[0], dz)

@@ -56,7 +56,7 @@ class Data(NamedTuple):
     y: np.ndarray  # int32 (N,), every label below the number of classes
     order: np.ndarray  # int64, indices of rows
     scale: float  # what every feature is multiplied by
-    weights: np.ndarray | None = None  # float64 (N,): how much each example counts; None: all the same
+    sample_weight: np.ndarray | None = None  # float64 (N,): how much each example counts; None: all the same
     targets: np.ndarray | None = None  # float64 (N, C), instead of labels
 
 
@@ -69,7 +69,7 @@ class Work(NamedTuple):
     parts: int  # where the parts of the logits begin that threads exchange
     rows: int  # batch rows there is room for, a multiple of the panel width
     labels: np.ndarray  # int32 (threads, rows)
-    weights: np.ndarray  # (threads, rows): how much each example of the batch counts; 1 unless `Data.weights` says so
+    sample_weight: np.ndarray  # (threads, rows), of the batch, mean 1; all 1 unless `Data.sample_weight` says more
     lists: Lists | None  # of all threads, one after the other; None for dense input
     clock: np.ndarray | None = None  # int64 (threads, 16): ticks spent on each phase; in the last column, the last mark
 
@@ -97,7 +97,7 @@ class Batch(NamedTuple):
     x: np.ndarray  # (D/W, B, W)
     lists: Lists | None  # instead of x, where input is sparse
     labels: np.ndarray  # int32 (B,)
-    weights: np.ndarray  # (B,)
+    sample_weight: np.ndarray  # (B,), mean 1
     z: np.ndarray  # logits (B/W, C, W)
     dz: np.ndarray  # their gradient (B/W, C, W)
     scratch: np.ndarray  # (PANEL_BLOCK, W, W)
@@ -246,7 +246,7 @@ def open_batch(net, work, start, n, epoch, copy, thread):
         panels(work.buffer, x_at, x_panels, work.rows),
         lists_of(work.lists, thread, work.labels.shape[0], net.layers[0].inputs),
         part(work.labels, thread * work.rows, work.rows),
-        part(work.weights, thread * work.rows, work.rows),
+        part(work.sample_weight, thread * work.rows, work.rows),
         panels(work.buffer, z_at, blocks, c_rows),
         panels(work.buffer, dz_at, blocks, c_rows),
         panels(work.buffer, scratch_at, PANEL_BLOCK, width),

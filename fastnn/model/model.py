@@ -391,11 +391,11 @@ class Model:
             if data.test is None:
                 raise UsageError(f"{data.name}: no test examples; pass its train split to evaluate on that")
             return relabelled(data.test, data.classes, self.classes, data.name) if self.loss == "softmax" else data.test
-        x, y, weights = parts_of(data, "examples")
+        x, y, sample_weight = parts_of(data, "examples")
         x = self._checked(as_array(x, "examples"))
         if self.loss == "softmax":
-            return labelled((x, y, weights), self.classes, self._label_type, "examples")
-        return checked_targets(x, y, "examples", weights)
+            return labelled((x, y, sample_weight), self.classes, self._label_type, "examples")
+        return checked_targets(x, y, "examples", sample_weight)
 
     def save(self, path: str | Path) -> None:
         """Write one file, whole or not at all: .npz and .json by the end of its name, else safetensors.
@@ -414,7 +414,7 @@ def evaluate_logits(
     """How logits (N, C) do on a split, by the loss the network was trained with."""
     if loss == "softmax":
         return evaluation(z, split.y, classes)
-    mean, _ = reference.elementwise_loss(loss, z, split.y, delta, split.weights)
+    mean, _ = reference.elementwise_loss(loss, z, split.y, delta, split.sample_weight)
     return Evaluation(len(z), mean, None, {}, np.zeros((0, 0), np.int64))
 
 

@@ -18,21 +18,23 @@ def softmax(z: Array) -> Array:
 
 
 def softmax_cross_entropy(
-    z: Array, y: Array, smoothing: float = 0.0, weights: Array | None = None
+    z: Array, y: Array, smoothing: float = 0.0, sample_weight: Array | None = None
 ) -> tuple[float, int, Array]:
     """Weighted mean loss against (1 − ε) · onehot(y) + ε / C, number of right answers, gradient of the mean loss."""
-    share = shares(weights, len(y)).astype(z.dtype)
+    v = normalised_sample_weight(sample_weight, len(y)).astype(z.dtype)
     target = np.full_like(z, smoothing / z.shape[1])
     target[np.arange(len(y)), y] += 1 - smoothing
     top = z.max(axis=1)
     losses = log(exp(z - top[:, None]).sum(axis=1)) + top - (target * z).sum(axis=1)
     right = int((z[np.arange(len(y)), y] >= top).sum())
-    return float(share @ losses), right, (softmax(z) - target) * share[:, None]
+    return float(v @ losses), right, (softmax(z) - target) * v[:, None]
 
 
-def shares(weights: Array | None, n: int) -> Array:
-    """How much each example counts in the mean: its weight in shares of their sum."""
-    return np.full(n, 1 / n) if weights is None else weights / max(weights.sum(), np.finfo(float).tiny)
+def normalised_sample_weight(sample_weight: Array | None, n: int) -> Array:
+    """How much each example counts in the mean: its sample weight over their sum."""
+    if sample_weight is None:
+        return np.full(n, 1 / n)
+    return sample_weight / max(sample_weight.sum(), np.finfo(float).tiny)
 
 
 def squared_loss(z: Array, t: Array, delta: float) -> tuple[Array, Array]:
@@ -71,9 +73,9 @@ LOSSES: dict[str, Callable[[Array, Array, float], tuple[Array, Array]]] = {
 
 
 def elementwise_loss(
-    loss: str, z: Array, t: Array, delta: float = 1.0, weights: Array | None = None
+    loss: str, z: Array, t: Array, delta: float = 1.0, sample_weight: Array | None = None
 ) -> tuple[float, Array]:
     """Weighted mean over examples, mean over outputs, of one of `LOSSES`, and its gradient.    z, t (B, C)"""
     losses, slopes = LOSSES[loss](z, t, delta)
-    share = shares(weights, len(z)).astype(z.dtype)
-    return float(share @ losses.mean(axis=1)), slopes * share[:, None] / z.dtype.type(z.shape[1])
+    v = normalised_sample_weight(sample_weight, len(z)).astype(z.dtype)
+    return float(v @ losses.mean(axis=1)), slopes * v[:, None] / z.dtype.type(z.shape[1])

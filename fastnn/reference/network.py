@@ -57,7 +57,7 @@ class Kind:
     loss: str = "softmax"
     smoothing: float = 0.0
     delta: float = 1.0
-    weights: Array | None = None
+    sample_weight: Array | None = None
 
 
 PLAIN = Kind()
@@ -89,8 +89,8 @@ def forward(parameters: Sequence[Array], x: Array, kind: Kind = PLAIN) -> tuple[
 def loss_gradient(z: Array, y: Array, kind: Kind = PLAIN) -> tuple[float, int, Array]:
     """Mean loss, right answers, and its gradient by the logits."""
     if kind.loss == "softmax":
-        return softmax_cross_entropy(z, y, kind.smoothing, kind.weights)
-    loss, dz = elementwise_loss(kind.loss, z, y, kind.delta, kind.weights)
+        return softmax_cross_entropy(z, y, kind.smoothing, kind.sample_weight)
+    loss, dz = elementwise_loss(kind.loss, z, y, kind.delta, kind.sample_weight)
     return loss, 0, dz
 
 

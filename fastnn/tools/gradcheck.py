@@ -1,6 +1,6 @@
 """Finite differences ↔ reference ↔ kernels, for every parameter tensor of networks of awkward sizes.
 
-Every activation and loss occurs, with dropout, label smoothing and weights of examples.
+Every activation and loss occurs, with dropout, label smoothing and sample weights.
 """
 
 from __future__ import annotations
@@ -138,7 +138,7 @@ def kernel_gradient(asked: Question, dtype: str, threads: int = 1) -> list[np.nd
     net = layout.net(layout.pack(asked.parameters), gradient, activation=activation, loss=loss)
     labels = np.ascontiguousarray(y, np.int32) if y.ndim == 1 else np.zeros(len(x), np.int32)
     targets = np.ascontiguousarray(y, np.float64) if y.ndim == 2 else None
-    data = Data(x, labels, np.arange(len(x)), asked.scale, kind.weights, targets)
+    data = Data(x, labels, np.arange(len(x)), asked.scale, kind.sample_weight, targets)
     work = layout.work(len(x), threads, slopes=activation is not None)
     span = Span(0, 1, len(x), -np.ones(1), _EPOCH)
     call = net, data, work, span, np.zeros(2)  # a rate of −1 adds the gradient itself to the zeros
@@ -167,8 +167,8 @@ def question(case: Case, seed: int) -> Question:
         reference.dropout_mask(case.dropout, seed, layer, _EPOCH, np.arange(case.batch), units)
         for layer, units in enumerate(case.sizes[1:-1])
     ]
-    weights = random.random(case.batch) + 0.1 if case.weighted else None
-    kind = reference.Kind(case.activations, masks, case.loss, case.smoothing, 0.7, weights)
+    sample_weight = random.random(case.batch) + 0.1 if case.weighted else None
+    kind = reference.Kind(case.activations, masks, case.loss, case.smoothing, 0.7, sample_weight)
     if case.loss != "softmax":
         y = random.standard_normal((case.batch, case.sizes[-1]))
         y = (y > 0) * 1.0 if case.loss == "logistic" else np.abs(y).round() if case.loss == "poisson" else y

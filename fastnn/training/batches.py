@@ -66,7 +66,7 @@ class Batches:
         if changes and settings.input == "sparse":
             raise UsageError('input="sparse": examples that are changed every epoch are read dense; take input="auto"')
         self._batch, self._workers, self._features = batch, workers, split.x.shape[1]
-        self._weights = example_weights(split, settings)
+        self._sample_weight = sample_weight_of(split, settings)
         self._targets = split.y if split.y.ndim == 2 else None
         # a copy: whatever becomes of the labels that were checked, none out of range reaches a kernel
         self._labels = np.zeros(len(split), np.int32) if split.y.ndim == 2 else split.y.copy()
@@ -101,7 +101,7 @@ class Batches:
         self._slots = np.arange(examples)
         self._slots %= rows
         self._ring_labels = np.zeros(rows, np.int32)
-        self._ring_weights = None if self._weights is None else np.ones(rows)
+        self._ring_sample_weight = None if self._sample_weight is None else np.ones(rows)
         self._ring_targets = None if self._targets is None else np.zeros((rows, self._targets.shape[1]))
         self._ring_scale = self._scale / (1 - settings.input_dropout)
 
@@ -124,9 +124,9 @@ class Batches:
     def data(self, order: np.ndarray) -> Data:
         """What kernels read, in this order."""
         if self._ring is None:
-            return Data(self._x, self._labels, order, self._scale, self._weights, self._targets)
+            return Data(self._x, self._labels, order, self._scale, self._sample_weight, self._targets)
         return Data(
-            self._ring, self._ring_labels, self._slots, self._ring_scale, self._ring_weights, self._ring_targets
+            self._ring, self._ring_labels, self._slots, self._ring_scale, self._ring_sample_weight, self._ring_targets
         )
 
     def _taken_out(self, rows: np.ndarray) -> np.ndarray:
@@ -150,8 +150,8 @@ class Batches:
         last = min(last, len(order))
         rows, slots = order[first:last], self._slots[first:last]
         self._ring_labels[slots] = self._labels[rows]
-        if self._weights is not None:
-            self._ring_weights[slots] = self._weights[rows]  # type: ignore[index]
+        if self._sample_weight is not None:
+            self._ring_sample_weight[slots] = self._sample_weight[rows]  # type: ignore[index]
         if self._targets is not None:
             self._ring_targets[slots] = self._targets[rows]  # type: ignore[index]
         if self._late:
@@ -188,11 +188,11 @@ def standard(x: Any, scaling: Scaling | None) -> Any:
     return out
 
 
-def example_weights(split: Split, settings: Settings) -> np.ndarray | None:
+def sample_weight_of(split: Split, settings: Settings) -> np.ndarray | None:
     """How much each example counts, float64 (N,); None where all count the same."""
-    weights = split.weights
+    sample_weight = split.sample_weight
     if settings.class_weight == "balanced":
         counts = np.bincount(split.y)
         by_class = len(split) / (np.count_nonzero(counts) * np.maximum(counts, 1))
-        weights = by_class[split.y] * (1.0 if weights is None else weights)
-    return None if weights is None else np.ascontiguousarray(weights, np.float64)
+        sample_weight = by_class[split.y] * (1.0 if sample_weight is None else sample_weight)
+    return None if sample_weight is None else np.ascontiguousarray(sample_weight, np.float64)

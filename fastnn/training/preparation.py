@@ -109,18 +109,18 @@ def scaling_of(dataset: Dataset, train: Split, settings: Settings) -> Scaling | 
     if is_sparse(train.x):
         raise UsageError('features="standard" would make sparse examples dense; take features="raw"')
     total, squares = np.zeros(train.x.shape[1]), np.zeros(train.x.shape[1])
-    weights = np.ones(len(train)) if train.weights is None else train.weights
+    sample_weight = np.ones(len(train)) if train.sample_weight is None else train.sample_weight
     for first, last in chunks(train.x):
-        total += _weighted(train.x[first:last], train.weights, first, last)
-    mean = total / weights.sum()
+        total += _weighted(train.x[first:last], train.sample_weight, first, last)
+    mean = total / sample_weight.sum()
     for first, last in chunks(train.x):
-        squares += _weighted((train.x[first:last] - mean) ** 2, train.weights, first, last)
-    deviation = np.sqrt(squares / weights.sum())
+        squares += _weighted((train.x[first:last] - mean) ** 2, train.sample_weight, first, last)
+    deviation = np.sqrt(squares / sample_weight.sum())
     return mean, np.where(deviation > 1e-12 * np.maximum(1, np.abs(mean)), deviation, 1.0)
 
 
-def _weighted(x: np.ndarray, weights: np.ndarray | None, first: int, last: int) -> np.ndarray:
+def _weighted(x: np.ndarray, sample_weight: np.ndarray | None, first: int, last: int) -> np.ndarray:
     """Σ over the rows, each as often as its weight says, float64 (D,)."""
-    if weights is None:
+    if sample_weight is None:
         return x.sum(axis=0, dtype=np.float64)
-    return weights[first:last] @ x.astype(np.float64)
+    return sample_weight[first:last] @ x.astype(np.float64)
