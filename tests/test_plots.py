@@ -350,8 +350,8 @@ def test_every_figure_says_what_it_needs(name: str, monkeypatch: pytest.MonkeyPa
 
 
 def test_without_matplotlib_the_terminal_is_offered(folder: Path) -> None:
-    hidden = "import sys; sys.modules['matplotlib'] = None; from fastnn.cli import main; main(sys.argv[1:])"
-    command = [sys.executable, "-c", hidden, "plot", "history", str(folder / "model.safetensors")]
+    without = "import sys; sys.modules['matplotlib'] = None; from fastnn.cli import main; main(sys.argv[1:])"
+    command = [sys.executable, "-c", without, "plot", "history", str(folder / "model.safetensors")]
     done = subprocess.run(
         command, cwd=folder, capture_output=True, text=True, check=False, env={"PYTHONPATH": str(ROOT)}
     )

@@ -52,15 +52,15 @@ def block_density(x: Any) -> float:
     return entries / (x.shape[0] * blocks_of(x.shape[1]))
 
 
-def choose_input(x: Any, hidden: int, batch: int, mode: str) -> np.ndarray | Blocks:
+def choose_input(x: Any, hidden_layers: int, batch: int, mode: str) -> np.ndarray | Blocks:
     """`x` (N, D) for kernels: dense, or cut into blocks when that is asked for or pays.
 
     Parameters
     ----------
     x : ndarray or CSR array
         Checked.
-    hidden : int
-        Hidden layers; without one there is no first layer over sparse input.
+    hidden_layers : int
+        Their number; without one there is no first layer over sparse input.
     mode : {"auto", "dense", "sparse"}
 
     Raises
@@ -70,11 +70,11 @@ def choose_input(x: Any, hidden: int, batch: int, mode: str) -> np.ndarray | Blo
     """
     if mode not in MODES:
         raise UsageError(f"input={mode!r}: expected one of {', '.join(MODES)}")
-    if mode == "sparse" and hidden == 0:
+    if mode == "sparse" and hidden_layers == 0:
         raise UsageError('input="sparse" needs a hidden layer; take input="dense"')
     csr = hasattr(x, "indptr")
     room = blocks_of(x.shape[1]) * list_capacity(batch) * _ENTRY_BYTES
-    if hidden == 0 or mode == "dense" or (mode == "auto" and not (room <= _MOST_ROOM and _pays(x, batch))):
+    if hidden_layers == 0 or mode == "dense" or (mode == "auto" and not (room <= _MOST_ROOM and _pays(x, batch))):
         return _dense(x) if csr else for_kernels(x)
     if room > _MOST_ROOM:
         raise UsageError(
