@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from fastnn.errors import UsageError
@@ -27,8 +27,8 @@ class Dense:
         Size of x and of the result, 1 to 2**20.
     activation : str
         One of `ACTIVATIONS`; ``"identity"`` for the logits of the last layer.
-    reads : int
-        Index of the layer whose result is x; -1 for the examples.
+    reads : int, optional
+        Index of the layer whose result is x; -1 for the examples. In a network it is the layer before.
     kind : str
         One of `fastnn.kernels.layers.KINDS`.
     """
@@ -36,7 +36,7 @@ class Dense:
     inputs: int
     units: int
     activation: str = "relu"
-    reads: int = -1
+    reads: int | None = None
     kind: str = "dense"
 
 
@@ -71,6 +71,10 @@ class Network:
                 raise UsageError(f"a layer of {below.units} units feeds one of {above.inputs} inputs")
             if below.activation not in ACTIVATIONS:
                 raise UsageError(f"activation {below.activation!r}: expected one of {', '.join(ACTIVATIONS)}")
+        for i, layer in enumerate(self.layers):
+            if layer.reads not in (None, i - 1):
+                raise UsageError(f"layer {i} with reads={layer.reads}: expected {i - 1}, the layer before")
+        object.__setattr__(self, "layers", tuple(replace(layer, reads=i - 1) for i, layer in enumerate(self.layers)))
         if self.layers[-1].activation != "identity":
             raise UsageError(f"output activation {self.layers[-1].activation!r}: expected 'identity' (logits)")
         if self.parameter_count > MAX_PARAMETERS:
@@ -92,7 +96,7 @@ class Network:
         each = given * len(hidden) if len(given) == 1 else given
         if len(each) != len(hidden):
             raise UsageError(f"{len(each)} activations for {len(hidden)} hidden layers: expected one, or one each")
-        rows = zip(sizes[:-1], sizes[1:], [*each, "identity"], range(-1, len(hidden)), strict=True)
+        rows = zip(sizes[:-1], sizes[1:], [*each, "identity"], strict=True)
         return cls(tuple(Dense(*row) for row in rows))
 
     @property

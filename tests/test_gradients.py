@@ -15,10 +15,12 @@ import pytest
 from conftest import ROOT, make_dataset
 
 from fastnn import reference
+from fastnn.datasets import from_arrays
 from fastnn.kernels.barrier import new_team
-from fastnn.kernels.layout import Layout
+from fastnn.kernels.layout import Layout, aligned_zeros
 from fastnn.kernels.memory import Data, Span
-from fastnn.kernels.step import add_gradient
+from fastnn.kernels.optimizers import Step
+from fastnn.kernels.step import add_gradient, apply_gradient, sum_gradients
 from fastnn.kernels.workers import Workers, compile_for
 from fastnn.model.inference import activation_of
 from fastnn.network import Network
@@ -60,25 +62,34 @@ def test_gradients_of_uint8_input_by_name(hidden: tuple[int, ...], threads: int)
         assert np.abs(b).max() > 0, name
 
 
-def gradient_of_parts(network: Network, parts: list[tuple[int, int]], threads: int, **more: Any) -> list[np.ndarray]:
+PARTS = [(0, 12), (12, 24), (24, 36), (36, 40), (40, 45)]
+
+
+def gradient_of_parts(
+    network: Network, parts: list[tuple[int, int]], threads: int, sample_weight: np.ndarray | None = None, **more: Any
+) -> list[np.ndarray]:
     """The gradient of the mean loss over 45 rows, from parts that are summed in pairs."""
-    data = make_dataset(45, 50, 4, more.pop("dtype", "float32")).train
+    data = make_dataset(45, 50, 4).train
     layout = Layout(network.layers, np.dtype("float32"))
     buffer, totals = layout.pack(network.initial_parameters(3)), np.zeros(2)
-    work = layout.work(20, threads, slopes=more.get("activation") is not None)
-    sums = []
+    work = layout.work(20, threads, slopes=int(more.get("activation") is not None))
+    gradients = aligned_zeros((len(parts), buffer.size), buffer.dtype)
+    examples = Data(data.x, data.y, np.arange(len(data)), data.scale, sample_weight)
     with Workers(threads) as workers:
-        for first, last in parts:
-            net = layout.net(buffer, layout.zeros(), **more)
-            span = Span(first, last, 20, np.array([1 / len(data)]))
-            call = net, Data(data.x, data.y, np.arange(len(data)), data.scale), work, span, totals
+        for gradient, (first, last) in zip(gradients, parts, strict=True):
+            call = (
+                layout.net(buffer, gradient, **more),
+                examples,
+                work,
+                Span(first, last, 20, np.array([1 / 45])),
+                totals,
+            )
             compile_for(add_gradient, *call, new_team())
             assert workers.run(add_gradient, *call) == last
-            sums.append(net.gradient)
-    while len(sums) > 1:
-        sums = [sum(sums[i : i + 2]) for i in range(0, len(sums), 2)]
+        compile_for(sum_gradients, gradients, new_team())
+        workers.run(sum_gradients, gradients)
     assert totals[0] > 0
-    return layout.unpack(sums[0])
+    return layout.unpack(gradients[0])
 
 
 @pytest.mark.parametrize("activation", ["relu", pytest.param("tanh", marks=pytest.mark.long)])
@@ -90,13 +101,101 @@ def test_a_gradient_is_the_sum_of_those_of_parts_by_any_threads(hidden: tuple[in
     kind = reference.Kind((activation,) * len(hidden))
     wide = [p.astype("float64") for p in network.initial_parameters(3)]
     _, _, wanted = reference.gradient(wide, data.x.astype("float64"), data.y, kind)
-    parts = [(0, 12), (12, 24), (24, 36), (36, 45)]
-    for cut in ([(0, 45)], parts):
+    for cut in ([(0, 45)], PARTS):
         found = [gradient_of_parts(network, cut, threads, **more) for threads in (1, 2, 3)]
         for name, a, b, c, g in zip(network.parameter_shapes, *found, wanted, strict=True):
             assert (a == b).all(), name
             assert (a == c).all(), name
             assert relative_error(a, g) < 1e-5, name
+
+
+def test_sample_weights_count_in_parts_as_in_the_whole() -> None:
+    network, data = Network.mlp(50, (33,), 4), make_dataset(45, 50, 4).train
+    weight = np.random.default_rng(5).random(45) * 3
+    wide = [p.astype("float64") for p in network.initial_parameters(3)]
+    _, _, wanted = reference.gradient(wide, data.x.astype("float64"), data.y, reference.Kind(sample_weight=weight))
+    for cut in ([(0, 45)], PARTS):
+        found = gradient_of_parts(network, cut, 2, weight)
+        assert all(relative_error(a, g) < 1e-5 for a, g in zip(found, wanted, strict=True))
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 5, 8])
+def test_parts_are_summed_along_a_binary_tree(count: int) -> None:
+    """In float32, so that another order has other bits."""
+    parts = aligned_zeros((count, 1_001), np.dtype(np.float32))
+    parts[:] = np.random.default_rng(count).standard_normal(parts.shape) * 10.0 ** np.arange(count)[:, None]
+    tree = list(parts.copy())
+    while len(tree) > 1:
+        tree = [sum(tree[i + 1 : i + 2], tree[i]) for i in range(0, len(tree), 2)]
+    for threads in (1, 2, 3):
+        found = parts.copy()
+        compile_for(sum_gradients, found, new_team())
+        with Workers(threads) as workers:
+            workers.run(sum_gradients, found)
+        assert (found[0] == tree[0]).all()
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"optimizer": "sgd"},
+        {"optimizer": "adamw", "clip_norm": 0.5, "max_norm": 1.0, "averaging": 0.9},
+        pytest.param({"optimizer": "momentum"}, marks=pytest.mark.long),
+    ],
+    ids=lambda settings: settings["optimizer"],
+)
+def test_steps_taken_apart_are_those_of_a_run(settings: dict[str, Any]) -> None:
+    """Gradients of parts, their sum, the update: three kernels, the same bits for any threads."""
+    dataset, rate, epochs = make_dataset(45, 50, 4), 0.05, 4
+    more = {"learning_rate": rate, "schedule": "constant", "batch_size": 45, "epochs": epochs, **settings}
+
+    def taken_apart(threads: int) -> list[np.ndarray]:
+        run = Training(dataset, Settings((40, 33), threads=threads, **more))
+        layout, rule = run._layout, run._net.rule
+        parts = aligned_zeros((len(PARTS), run._net.parameters.size), np.dtype(np.float32))
+        scale = np.array([(-rate if rule is None else 1) / 45])
+        data, work = Data(dataset.train.x, dataset.train.y, np.arange(45), 1.0), layout.work(20, threads)
+        with Workers(threads) as workers:
+            for time in range(1, epochs + 1):
+                for part, (first, last) in zip(parts, PARTS, strict=True):
+                    call = layout.net(run._net.parameters, part), data, work, Span(first, last, 20, scale), np.zeros(2)
+                    compile_for(add_gradient, *call, new_team())
+                    workers.run(add_gradient, *call)
+                compile_for(sum_gradients, parts, new_team())
+                workers.run(sum_gradients, parts)
+                update = run._net._replace(gradient=parts[0]), work, Step(rate, time, 1.0)
+                compile_for(apply_gradient, *update, new_team())
+                workers.run(apply_gradient, *update)
+                assert not parts[0].any()
+                parts[:] = 0
+        return run.model().parameters
+
+    whole = Training(dataset, Settings((40, 33), **more))
+    list(whole)
+    once, twice, thrice = (taken_apart(threads) for threads in (1, 2, 3))
+    for a, b, c, wanted in zip(once, twice, thrice, whole.model().parameters, strict=True):
+        assert (a == b).all()
+        assert (a == c).all()
+        np.testing.assert_allclose(a, wanted, rtol=2e-4, atol=2e-6)
+
+
+@pytest.mark.parametrize("limit", [{"clip_norm": 0.05}, {"max_norm": 0.5}], ids=str)
+def test_units_that_only_fill_a_panel_count_in_no_norm(limit: dict[str, float]) -> None:
+    """The logistic function of their 0 is 1/2, which once made gradients and weights look longer than they were."""
+    x, y = np.random.default_rng(0).standard_normal((30, 20)), np.arange(30) % 3
+    settings = Settings(
+        (9, 7), 1, 30, 1.0, activation="logistic", optimizer="momentum", schedule="constant", features="raw", **limit
+    )
+    run = Training(from_arrays(x, y), settings, "float64")
+    before = [p.astype("float64") for p in run.network.initial_parameters(0)]
+    _, _, gradient = reference.gradient(before, x, y, reference.Kind(("logistic",) * 2))
+    list(run)
+    shrink = reference.clipping(gradient, limit["clip_norm"]) if "clip_norm" in limit else 1.0
+    wanted = [p - shrink * g for p, g in zip(before, gradient, strict=True)]
+    if "max_norm" in limit:
+        wanted = [reference.limit_norms(p, 0.5) if n in (0, 2) else p for n, p in enumerate(wanted)]
+    for found, p in zip(run.model().parameters, wanted, strict=True):
+        np.testing.assert_allclose(found, p, atol=1e-12)
 
 
 @pytest.mark.parametrize("hidden", [(), (70,), (40, 70, 33)])

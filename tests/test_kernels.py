@@ -113,7 +113,7 @@ def test_input_gradients_of_two_layers_that_read_one_are_added(h: int) -> None:
     """Their sum is multiplied by the slope once, by the last one; also where a product is made in blocks of panels."""
     b, k, dtype = 9, 40, "float32"
     dz, w, slope = random((b, h), dtype), random((k, h), dtype), random((b, k), dtype, 1)
-    other, kind = random((b, k), dtype, 2), activations.Activation(np.array([3]), np.zeros(1), 0)
+    other, kind = random((b, k), dtype, 2), activations.Activation(np.array([3]), np.array([k]), np.zeros(1), 0)
     for adds, last in ((False, True), (True, False), (True, True)):
         dx = panels(other)
         below = activations.Below(kind, panels(slope), adds, last)
@@ -209,8 +209,9 @@ def test_losses_show_what_is_not_finite(name: str, bad: float) -> None:
 def test_activations(b: int, h: int, dropout: float, name: str, dtype: str) -> None:
     z = 3 * random((b, h), dtype)
     a, d = panels(z), panels(np.full((b, h), 9, dtype))
-    kind = activations.Activation(np.array([0, ACTIVATIONS.index(name)]), np.array([0.0, dropout]), 5)
+    kind = activations.Activation(np.array([0, ACTIVATIONS.index(name)]), np.array([1, h]), np.array([0.0, dropout]), 5)
     activations.activate(kind, 1, 3, 100, rows_of(b), a, d, (0, len(a)))
+    assert (from_panels(a, b, a.shape[0] * a.shape[2])[:, h:] == 0).all()  # units that there are not
     mask = reference.dropout_mask(dropout, 5, 1, 3, np.arange(100, 100 + b), h)
     assert dropout == 0 or abs((mask == 0).mean() - dropout) < 5 * (dropout * (1 - dropout) / mask.size) ** 0.5
     twin = reference.Kind(["relu", name], [mask, mask])
@@ -221,7 +222,7 @@ def test_activations(b: int, h: int, dropout: float, name: str, dtype: str) -> N
 def test_activations_keep_what_is_not_finite() -> None:
     for name in ACTIVATIONS:
         a = panels(np.full((3, 5), np.nan, "float32"))
-        kind = activations.Activation(np.array([ACTIVATIONS.index(name)]), np.zeros(1), 0)
+        kind = activations.Activation(np.array([ACTIVATIONS.index(name)]), np.array([5]), np.zeros(1), 0)
         activations.activate(kind, 0, 0, 0, rows_of(3), a, panels(np.zeros((3, 5), "float32")), (0, len(a)))
         assert np.isnan(from_panels(a, 3, 5)).all(), name
 
@@ -231,7 +232,7 @@ def test_masks_differ_by_everything_that_names_them_and_look_random() -> None:
 
     def mask(seed: int = 1, layer: int = 0, epoch: int = 0, start: int = 0) -> np.ndarray:
         a = panels(np.ones((4_000, 200), "float32"))
-        kind = activations.Activation(np.array([5] * (layer + 1)), np.full(layer + 1, 0.5), seed)
+        kind = activations.Activation(np.full(layer + 1, 5), np.full(layer + 1, 200), np.full(layer + 1, 0.5), seed)
         activations.activate(kind, layer, epoch, start, 4_000, a, a.copy(), (0, len(a)))
         return from_panels(a, 4_000, 200) / 2
 

@@ -414,6 +414,8 @@ EXCUSED = {
     "ranges": "places in buffers",
     "update_panel": "calls update, limit_norms and average; test_optimizers compares whole runs",
     "clip_and_update": "the same with clipping",
+    "clipped_by": "calls sum_of_squares and clipping",
+    "add_to_parameters": "a sum; test_gradients compares steps that are taken apart with whole ones",
 }
 # other tests that check a twin by something that is no kernel
 WITHOUT_KERNELS = (

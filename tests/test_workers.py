@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from fastnn.errors import RunError
-from fastnn.kernels.barrier import PAUSES, STOP, Team, barrier, new_team, share, stopped
+from fastnn.kernels.barrier import PAUSES, STOP, Team, barrier, new_team, owned, stopped
 from fastnn.kernels.jit import kernel, standalone
 from fastnn.kernels.workers import Workers
 
@@ -173,16 +173,16 @@ def test_a_spin_loop_really_pauses(triple: str, instruction: str) -> None:
     assert [line.split()[0] for line in assembly.splitlines() if line.startswith("\t" + instruction)] == [instruction]
 
 
-CALLABLE_SHARE = standalone(share)
+CALLABLE_OWNED = standalone(owned)
 
 
 @pytest.mark.parametrize("threads", range(1, 9))
 @pytest.mark.parametrize("panels", range(12))
 def test_every_panel_has_one_owner(panels: int, threads: int) -> None:
-    owned = [p for t in range(threads) for p in range(*CALLABLE_SHARE(panels, Team(new_team().sync, t, threads)))]
-    assert owned == list(range(panels))
+    found = [p for t in range(threads) for p in range(*CALLABLE_OWNED(panels, Team(new_team().sync, t, threads)))]
+    assert found == list(range(panels))
 
 
 def test_a_function_for_kernels_only_says_so() -> None:
-    with pytest.raises(TypeError, match=r"share is compiled for kernels only; call .*standalone\(share\)"):
-        share(4, new_team())
+    with pytest.raises(TypeError, match=r"owned is compiled for kernels only; call .*standalone\(owned\)"):
+        owned(4, new_team())

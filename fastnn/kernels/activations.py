@@ -23,6 +23,7 @@ class Activation(NamedTuple):
     """Activations and dropout of the hidden layers, when they are not all plain ReLU."""
 
     kinds: np.ndarray  # int64 (layers − 1,)
+    units: np.ndarray  # int64 (layers − 1,)
     dropout: np.ndarray  # float64 (layers − 1,): share of the units left out; 0 in predictions
     seed: int
 
@@ -123,6 +124,14 @@ def _drop(p, seed, epoch, panel, rows, a, d):
 
 
 @jit
+def _clear(rows, a, units):
+    """a = 0 beyond the units of a panel: f(0) is 1/2 there, and would count in norms of gradients and weights."""
+    for i in range(rows):
+        for j in range(units, a.shape[1]):
+            a[i, j] = 0
+
+
+@jit
 def activate(activation, layer, epoch, start, rows, a, slope, own):
     """a = f(a), slope = f′(a) of a layer, both · mask / (1 − p) where units are dropped; of the panels its thread owns.
 
@@ -134,6 +143,8 @@ def activate(activation, layer, epoch, start, rows, a, slope, own):
         kind, p = activation.kinds[layer], activation.dropout[layer]
         for q in range(own[0], own[1]):
             _activate_panel(kind, rows, a[q], slope[q])
+            if kind == LOGISTIC:
+                _clear(rows, a[q], activation.units[layer] - q * a.shape[2])
             if p > 0:
                 _drop(p, activation.seed, epoch, (layer, q * a.shape[2], start), rows, a[q], slope[q])
 

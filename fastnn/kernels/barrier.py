@@ -125,6 +125,6 @@ def stopped(team):
 
 
 @jit
-def share(panels, team):
-    """First and last of the panels that a thread owns."""
+def owned(panels, team):
+    """The panels that a thread owns: the first, and one past the last."""
     return panels * team.thread // team.threads, panels * (team.thread + 1) // team.threads

@@ -13,18 +13,21 @@ from fastnn.kernels.tiles import number, prefetch
 
 @inlined
 def batch_at(net, data, work, span, step, team):
-    """The batch of a step, whose examples are loaded already or about to be."""
+    """Views of a step's memory; its examples are there from `load` on until the next step loads its own."""
     start = step * span.batch
     n = min(span.batch, data.order.size - start)
     return open_batch(net, work, start, n, span.epoch, step % 2, team.thread)
 
 
 @jit
-def load(data, work, batch):
-    """Bring the examples of a batch into its memory: as panels or as lists, with labels, and how much each counts."""
+def load(data, work, batch, first, n):
+    """Bring the examples of a batch into its memory: as panels or as lists, with labels, and how much each counts.
+
+    Sample weights have the mean 1 over the `n` rows of the order from `first` on, of which the batch may be a part.
+    """
     load_input(data, batch, batch.lists)
     gather_labels(data, batch.start, batch.n, batch.labels)
-    load_sample_weight(data.sample_weight, data.order, batch.start, batch.n, batch.sample_weight)
+    load_sample_weight(data.sample_weight, data.order, batch, first, n)
     mark(work.clock, batch.thread, phase.INPUT)
 
 
@@ -74,15 +77,15 @@ def gather_labels(data, start, n, labels):
 
 
 @jit
-def load_sample_weight(sample_weight, order, start, n, normalised):
-    """normalised[i] = sample_weight[order[start + i]] over their mean: the batch's gradient is the weighted mean.
+def load_sample_weight(sample_weight, order, batch, first, n):
+    """batch.sample_weight[i] = sample_weight[order[start + i]] over the mean of the `n` rows from `first` on.
 
     Where there is none, it stays 1.
     """
     if sample_weight is not None:
         total = 0.0
         for i in range(n):
-            total += sample_weight[order[start + i]]
+            total += sample_weight[order[first + i]]
         mean = n / total if total > 0 else 0.0
-        for i in range(n):
-            normalised[i] = mean * sample_weight[order[start + i]]
+        for i in range(batch.n):
+            batch.sample_weight[i] = mean * sample_weight[order[batch.start + i]]

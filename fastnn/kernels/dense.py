@@ -1,9 +1,8 @@
 """Dense layers: forward, and the two products of backward.
 
-Letters, here and everywhere: B batch rows, D inputs of the network, K inputs of a layer, H its units,
-C classes, W the panel width. A matrix (B, H) is kept as panels (H/W, B, W), padded with zeros; weights
-(K, H) as panels (H/W, K, W). Each kernel works on the panels `own[0]` to
-`own[1]` that its thread owns.
+Letters are those of `memory`: B batch rows, K inputs of a layer, H its units, W the panel width. A matrix (B, H) is cut
+into *panels* of W columns, (H/W, B, W), its last columns padded with zeros; weights (K, H) into (H/W, K, W). Each
+kernel works on the panels from `own[0]` up to `own[1]`, that one excepted, which its thread owns.
 """
 
 from fastnn.kernels.activations import activate_tile, times_slope
@@ -22,13 +21,13 @@ from fastnn.kernels.tiles import (
 )
 
 ROWS, VECTORS = SHAPE.rows, SHAPE.vectors
-PANEL_BLOCK = 8  # panels whose weights (8 · W · W numbers, 32 KB) stay in the first-level cache
-ROW_BLOCK = 256  # batch rows of one panel (32 KB) that stay there
+PANEL_BLOCK = 8  # panels of inputs at once: their weights (8 · W · W numbers) stay in the first-level cache
+ROW_BLOCK = 256  # batch rows at once: those of a panel stay there too; both are 32 KB of float32 with W = 32
 
 
 @jit
 def dense(x, w, b, inputs, rows, a, own, activation):
-    """a = max(x @ w + b, 0), or without the ReLU where there is another `activation`.
+    """a = max(x @ w + b, 0), or a = x @ w + b for `activate` to go on with where activations are not plain ReLU.
 
     x (K/W, B, W)   w (H/W, K, W)   b (H/W, W)   →  a (H/W, B, W) overwritten
     """
@@ -59,9 +58,9 @@ def transpose(source, i, target):
 
 @jit
 def input_gradient(dz, w, units, rows, scratch, dx, own, below):
-    """dx = (dz @ w.T) · f′(z) of the layer below, + what is in dx already where another layer reads that one too.
+    """dx = (dz @ w.T) · f′(z) of the layer below; where another layer reads that one too, (dx + dz @ w.T) · f′(z).
 
-    dz (H/W, B, W)   w (H/W, K, W)   scratch (PANEL_BLOCK, W, W)   →  dx (K/W, B, W) overwritten
+    dz (H/W, B, W)   w (H/W, K, W)   scratch (PANEL_BLOCK, W, W)   →  dx (K/W, B, W)
     """
     # forward: z = a @ w + b   so   dx[:, k] = Σ_h dz[:, h] · w[k, h], and the activation lets through f′(z) of it
     width = dz.shape[2]

@@ -1,7 +1,9 @@
-"""What each kind of hidden layer computes: the one place where kinds are told apart.
+"""What a kind of hidden layer computes: the one place where kinds are told apart.
 
-A kind is a name in `KINDS`, a branch in each of the three functions here, its kernels, and their twins in `reference`.
-Layers that read the examples take them as panels, or, where input is sparse, as lists.
+There is one kind so far. Another is a name in `KINDS`, a branch on `layer.kind` in each of the three functions here,
+its kernels, and their twins in `reference`. Layers that read the examples take them as panels, or, where input is
+sparse, as lists; `lists` is an argument of its own beside `batch` because Numba leaves out a branch on ``is None`` for
+arguments only.
 """
 
 from fastnn.kernels.activations import activate

@@ -57,8 +57,8 @@ class LayerShape(Protocol):
         """One of `layers.KINDS`."""
 
     @property
-    def reads(self) -> int:
-        """Index of the layer it reads, −1 for the examples."""
+    def reads(self) -> int | None:
+        """Index of the layer it reads, −1 for the examples; a network has put it there."""
 
     @property
     def inputs(self) -> int:
@@ -161,7 +161,7 @@ class Layout:
         """
         return Net(self.table, parameters, parameters if gradient is None else gradient, **more)
 
-    def work(self, batch: int, threads: int, copies: int = 2, features: int = 0, slopes: bool = False) -> Work:
+    def work(self, batch: int, threads: int, copies: int = 2, features: int = 0, slopes: int = 0) -> Work:
         """Memory for batches of up to `batch` rows.
 
         Parameters
@@ -171,8 +171,9 @@ class Layout:
             Of the activations: two that steps take in turn, or one a thread in predictions.
         features : int
             Of an example of sparse input; 0 for dense input.
-        slopes : bool
-            Whether derivatives of activations are kept: for other than plain ReLU.
+        slopes : int
+            Copies of the derivatives of activations: 0 for plain ReLU, which needs none, else one, or one a thread in
+            predictions.
         """
         width, table = self.width, self.table
         rows = _up(batch, width)
@@ -185,7 +186,7 @@ class Layout:
             size = int(row["panels"]) * width * rows
             space["panels"], space["activations"], space["gradients"] = row["panels"], at, at + copies * size
             space["slopes"] = at + (copies + 1) * size
-            at += (copies + 1 + (copies if slopes else 0)) * size
+            at += (copies + 1 + slopes) * size
         blocks, entries = -(-features // BLOCK), -(-features // BLOCK) * list_capacity(batch)
         lists = Lists(
             aligned_zeros(threads * _up(blocks, LINE), np.dtype(np.uint64)),
@@ -195,7 +196,7 @@ class Layout:
         labels, sample_weight = (aligned_zeros((threads, rows), np.dtype(kind)) for kind in (np.int32, self.dtype))
         sample_weight[:] = 1
         buffer, given = aligned_zeros(at, self.dtype), lists if blocks else None
-        return Work(buffer, spaces, private, parts, rows, labels, sample_weight, given)
+        return Work(buffer, spaces, private, parts, rows, max(1, slopes), labels, sample_weight, given)
 
 
 def list_capacity(batch: int) -> int:

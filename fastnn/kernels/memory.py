@@ -1,7 +1,9 @@
 """The memory of a run as kernels see it: the network, the examples, the work, and views of the panels in them.
 
 Letters, here and everywhere: B batch rows, D inputs of the network, K inputs of a layer, H its units, C classes, W the
-panel width. A view costs a few additions and counts no references, so that kernels make them where they need them.
+panel width. Sizes of panels are rounded up: H/W, K/W and D/W are numbers of whole panels, K in a panel of weights is a
+multiple of W, C one of the rows of a tile. Columns beyond are zeros. Rows beyond a batch's n hold anything finite, and
+their gradient is 0. A view costs a few additions, so that kernels make them where they need them.
 """
 
 from typing import NamedTuple
@@ -9,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fastnn.kernels.activations import Activation, Below
-from fastnn.kernels.barrier import share
+from fastnn.kernels.barrier import owned
 from fastnn.kernels.dense import PANEL_BLOCK, ROWS
 from fastnn.kernels.jit import inlined, view
 from fastnn.kernels.losses import Loss
@@ -23,8 +25,8 @@ LAYER = np.dtype(
     [
         ("kind", np.int64),  # of `layers.KINDS`
         ("reads", np.int64),  # which layer's activations, or EXAMPLES
-        ("adds", np.int64),  # 1 where a later layer reads the same: its part of the gradient is there before ours
-        ("last", np.int64),  # 1 where no earlier layer reads the same: the gradient is complete after ours
+        ("adds", np.int64),  # 1 where a layer after it reads the same one, and has left its part of the gradient there
+        ("last", np.int64),  # 1 where no layer before it reads the same one: the gradient is complete with its part
         ("inputs", np.int64),  # K
         ("units", np.int64),  # H, or C for the output layer
         ("panels", np.int64),  # of the weights, each owned by one thread: of units, or of inputs for the output layer
@@ -43,7 +45,7 @@ class Net(NamedTuple):
 
     layers: np.ndarray  # (layers,) of LAYER; the output layer comes last
     parameters: np.ndarray  # float32 or float64, one aligned buffer of panels
-    gradient: np.ndarray  # what gradients are added to: zeros laid out like the parameters, or, in plain SGD, these
+    gradient: np.ndarray  # what gradients are added to: zeros laid out like the parameters; in plain SGD the parameters
     activation: Activation | None = None  # None: ReLU, fused into the products
     rule: Rule | None = None  # None: plain SGD, fused into the weight gradient
     loss: Loss = Loss()
@@ -65,9 +67,10 @@ class Work(NamedTuple):
 
     buffer: np.ndarray
     spaces: np.ndarray  # (layers − 1,) of SPACE
-    private: int  # size of a thread's own area; they lie at the begin
+    private: int  # size of a thread's own area; these come first
     parts: int  # where the parts of the logits begin that threads exchange
     rows: int  # batch rows there is room for, a multiple of the panel width
+    slope_copies: int  # of f′(z): one, which only the owner of a panel writes and reads, or one a thread in predictions
     labels: np.ndarray  # int32 (threads, rows)
     sample_weight: np.ndarray  # (threads, rows), of the batch, mean 1; all 1 unless `Data.sample_weight` says more
     lists: Lists | None  # of all threads, one after the other; None for dense input
@@ -92,7 +95,7 @@ class Batch(NamedTuple):
     n: int
     rows: int  # n, rounded up to whole tiles
     epoch: int
-    copy: int  # which copy of the layers' activations it goes through: steps take two in turn
+    copy: int  # of the activations and of the parts of the logits: steps take two in turn (`step` says why)
     thread: int
     x: np.ndarray  # (D/W, B, W)
     lists: Lists | None  # instead of x, where input is sparse
@@ -100,7 +103,7 @@ class Batch(NamedTuple):
     sample_weight: np.ndarray  # (B,), mean 1
     z: np.ndarray  # logits (B/W, C, W)
     dz: np.ndarray  # their gradient (B/W, C, W)
-    scratch: np.ndarray  # (PANEL_BLOCK, W, W)
+    scratch: np.ndarray  # (PANEL_BLOCK, W, W), for whatever a kernel needs for a moment
 
 
 class Layer(NamedTuple):
@@ -110,7 +113,7 @@ class Layer(NamedTuple):
     reads: int  # which layer, or EXAMPLES
     inputs: int
     units: int
-    own: tuple[int, int]  # first and last of the panels of units that the thread owns
+    own: tuple[int, int]  # the panels of units that the thread owns: the first, and one past the last
     x: np.ndarray  # what it reads (K/W, B, W)
     w: np.ndarray  # (H/W, K, W)
     b: np.ndarray  # (H/W, W)
@@ -126,7 +129,7 @@ class Output(NamedTuple):
 
     inputs: int
     classes: int
-    own: tuple[int, int]  # first and last of the panels of inputs that the thread owns
+    own: tuple[int, int]  # the panels of inputs that the thread owns
     x: np.ndarray  # (K/W, B, W)
     w: np.ndarray  # (K/W, C, W)
     b: np.ndarray  # (C/W, W)
@@ -137,7 +140,7 @@ class Output(NamedTuple):
 
 @inlined
 def width_of(buffer):
-    """Columns of a panel."""
+    """Columns of a panel, which is a constant to the compiler."""
     return panels(buffer, 0, 0, 0).shape[2]
 
 
@@ -168,7 +171,7 @@ def slope_of(activation, work, batch, i):
     """What f′(z) (H/W, B, W) of layer `i` is read from: plain ReLU's lies in its activations."""
     if activation is None:
         return activations_of(work, batch, i)
-    return space_in(work, work.spaces[i], work.spaces[i].slopes, batch.copy)
+    return space_in(work, work.spaces[i], work.spaces[i].slopes, batch.copy % work.slope_copies)
 
 
 @view
@@ -184,7 +187,7 @@ def layer_at(net, work, batch, i, team):
     w, b = weights_in(net.parameters, row)
     dw, db = weights_in(net.gradient, row)
     x, a = activations_of(work, batch, row.reads), activations_of(work, batch, i)
-    own, slope = share(row.panels, team), slope_of(net.activation, work, batch, i)
+    own, slope = owned(row.panels, team), slope_of(net.activation, work, batch, i)
     return Layer(row.kind, row.reads, row.inputs, row.units, own, x, w, b, dw, db, a, slope, gradient_of(work, i))
 
 
@@ -203,7 +206,7 @@ def output_at(net, work, batch, team):
         row.rows,
     )
     x = activations_of(work, batch, row.reads)
-    return Output(row.inputs, row.units, share(row.panels, team), x, w, b, dw, db, parts)
+    return Output(row.inputs, row.units, owned(row.panels, team), x, w, b, dw, db, parts)
 
 
 @inlined

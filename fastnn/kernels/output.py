@@ -21,18 +21,18 @@ from fastnn.kernels.tiles import (
 
 
 @jit
-def partial_logits(x, w, b, inputs, rows, scratch, z, own):
-    """z[p] = w[p] @ x[p].T, and + b in the first panel.
+def partial_logits(x, w, b, inputs, rows, scratch, parts, own):
+    """Part p of the logits: w[p] @ x[p].T, and + b in part 0; as panels of samples, parts[p · B/W + s].
 
-    x (K/W, B, W)   w (K/W, C, W)   b (C/W, W)   scratch (W, W)   →  z (K/W · B/W, C, W) overwritten
+    x (K/W, B, W)   w (K/W, C, W)   b (C/W, W)   scratch (W, W)   →  parts (K/W · B/W, C, W) overwritten
     """
     width = x.shape[2]
     blocks = (rows + width - 1) // width
     for p in range(own[0], own[1]):
         x_p, w_p = x[p], w[p]
         for s in range(blocks):
-            transpose(x_p, s * width, scratch)
-            z_ps = z[p * blocks + s]
+            transpose(x_p, s * width, scratch)  # samples beyond the batch too, which the loss leaves out
+            z_ps = parts[p * blocks + s]
             for c in range(0, w.shape[1], ROWS):
                 t = zeros(w_p)
                 for k in range(min(width, inputs - p * width)):
@@ -62,6 +62,7 @@ def sum_logits(parts, k_panels, rows, z):
 def output_input_gradient(dz, w, classes, rows, dx, own, below):
     """dx[p] = (dz.T @ w[p]) · f′(z) of the layer below.    dz (B/W, C, W)   →  dx (K/W, B, W) overwritten"""
     # forward: z = w @ x.T   so   dx[i, :] = Σ_c dz[c, i] · w[c, :], and the activation lets through f′ of it
+    # backward begins here, so that no other layer has left anything in dx
     width = dx.shape[2]
     for p in range(own[0], own[1]):
         w_p, dx_p = w[p], dx[p]

@@ -1,13 +1,28 @@
 """Steps of training, and the forward pass over many rows: what Python calls.
 
-A step is three things. *Gradient*: forward and backward, every thread the panels that it owns. *Sums* over panels and
-threads: always of the same parts, in the same order. *Update*: the owner of a panel changes it, once nobody reads it.
+A step is three things: the *gradient*, forward and backward; *sums* of parts that depend on the batch alone, in a fixed
+order; the *update* of the parameters.
+
+Who does what. The weights of a hidden layer, its activations and its gradient are cut into the same panels of units,
+and each belongs to one thread (`owned`). The output layer's weights are cut by inputs, so that their owner is that of
+the activations they meet. A thread writes what it owns and nothing else, and waits at a `barrier` only before it reads
+what others write: the activations below a hidden layer, the parts of the logits, the gradient above a hidden layer.
+What all threads need of a batch, its examples and its loss, each computes for itself: that is cheaper than a barrier.
+
+When weights change. In plain SGD the gradient of the logits carries −rate / n (`gradient_scale`), and `net.gradient` is
+`net.parameters`: adding the weight gradient *is* the update. Other rules have a buffer for the gradient, and
+`update_panel` makes a step of it. Where only its owner reads a panel, it changes in `backward`; that is so for layers
+that read the examples, and for the output layer. All threads read the other weights there (`pass_gradient`), so these
+are late: they change in the next step, after the barrier before their layer, just before they are read again.
+
+That is why activations, and parts of the logits, have two copies, which steps take in turn: a late update reads the
+activations of its own step, while faster threads write those of the next.
 """
 
 import math
 
 from fastnn.kernels import clock as phase
-from fastnn.kernels.barrier import Team, barrier, share, stopped
+from fastnn.kernels.barrier import Team, barrier, owned, stopped
 from fastnn.kernels.batch import batch_at, gather, load
 from fastnn.kernels.clock import mark
 from fastnn.kernels.jit import jit, kernel
@@ -22,27 +37,28 @@ from fastnn.kernels.output import (
     partial_logits,
     sum_logits,
 )
-from fastnn.kernels.updates import clip_and_update, clips, gradient_scale, update_panel
+from fastnn.kernels.updates import add_to_parameters, clip_and_update, clips, gradient_scale, update_panel
 
 
 @kernel
 def train_steps(net, data, work, span, totals, team):
     """Steps `first` to `last` of an epoch: w −= rate · gradient of the mean loss of each batch, or what the rule says.
 
-    Adds the loss and the number of right answers to `totals` (2,). Returns the step it came to: `last`, or the one
-    whose loss was not finite. Every product is computed by the owner of its panel, every sum in a fixed order, so no
-    bit depends on the number of threads.
+    Adds the summed loss and the number of right answers to `totals` (2,). Returns the step it came to: `last`, or the
+    one whose loss was not finite, or in which the team was stopped. Every product is computed by the owner of its
+    panel, every sum in a fixed order, so no bit depends on the number of threads.
     """
     for step in range(span.first, span.last):
         batch = batch_at(net, data, work, span, step, team)
-        load(data, work, batch)
+        load(data, work, batch, batch.start, batch.n)
         for i in range(net.layers.size - 1):  # z = x @ w + b,  a = f(z)
             layer = layer_at(net, work, batch, i, team)
             if layer.reads != EXAMPLES:
-                barrier(team)  # x is complete, and no thread reads w any more
+                barrier(team)  # x is complete, and all threads have passed the last step's gradient through w
                 mark(work.clock, team.thread, phase.WAITING)
                 if step > span.first:
                     late_update(net, data, work, span, step - 1, i, team)
+                    mark(work.clock, team.thread, phase.HIDDEN_BACK)
             forward(layer, batch, batch.lists, net.activation, i)
             mark(work.clock, team.thread, phase.FIRST if layer.reads == EXAMPLES else phase.HIDDEN)
         logits(net, work, batch, team)
@@ -50,7 +66,7 @@ def train_steps(net, data, work, span, totals, team):
             data.targets, data.order, net, batch, gradient_scale(net.rule, span.rates[step], batch.n)
         )
         mark(work.clock, team.thread, phase.SOFTMAX)
-        if not math.isfinite(loss) or stopped(team):  # the same on every thread, so that none is left waiting
+        if not math.isfinite(loss) or stopped(team):  # the loss has the same bits on every thread: none is left waiting
             return step
         if team.thread == 0:
             totals[0] += loss
@@ -59,8 +75,9 @@ def train_steps(net, data, work, span, totals, team):
         if clips(net.rule):
             add_late_gradients(net, work, batch, team)
             clip_and_update(net.rule, net, step_at(span, step), batch.scratch, team)
-    if span.last > span.first and net.layers.size > 2:
-        barrier(team)
+            mark(work.clock, team.thread, phase.HIDDEN_BACK)
+    if span.last > span.first and net.layers.size > 2:  # where some layer is late
+        barrier(team)  # all threads have passed the last step's gradient
         for i in range(net.layers.size - 1):  # what the next step would have begun with
             late_update(net, data, work, span, span.last - 1, i, team)
     return span.last
@@ -78,7 +95,7 @@ def logits(net, work, batch, team):
     output, scratch = output_at(net, work, batch, team), batch.scratch[0]
     partial_logits(output.x, output.w, output.b, output.inputs, batch.rows, scratch, output.parts, output.own)
     mark(work.clock, team.thread, phase.OUTPUT)
-    barrier(team)
+    barrier(team)  # all parts are there; and all late updates are done, before any thread reads those weights again
     mark(work.clock, team.thread, phase.WAITING)
     sum_logits(output.parts, output.w.shape[0], batch.rows, batch.z)
     mark(work.clock, team.thread, phase.OUTPUT)
@@ -86,10 +103,9 @@ def logits(net, work, batch, team):
 
 @jit
 def backward(net, work, batch, now, team):
-    """The gradient of every layer's z; gradient and update of the weights that only their owner reads.
+    """The gradient of every layer's z; gradient and update of the weights that are not late.
 
-    These are the output layer's and those of layers that read the examples. The others are updated late: the next
-    step waits before each layer anyway, and finds the panel that it then reads in the cache.
+    A layer that reads the examples needs no barrier: each thread wrote the gradient of its own panels.
     """
     top = net.layers.size - 1
     backward_output(net, work, batch, now, team)
@@ -104,7 +120,7 @@ def backward(net, work, batch, now, team):
             barrier(team)  # dz is complete
             mark(work.clock, team.thread, phase.WAITING)
             dx = gradient_of(work, layer.reads)
-            pass_gradient(layer, batch, below(net, work, batch, i), dx, share(dx.shape[0], team))
+            pass_gradient(layer, batch, below(net, work, batch, i), dx, owned(dx.shape[0], team))
             mark(work.clock, team.thread, phase.HIDDEN_BACK)
 
 
@@ -114,9 +130,9 @@ def backward_output(net, work, batch, now, team):
     output, top = output_at(net, work, batch, team), net.layers.size - 1
     if top > 0:
         dx, under = gradient_of(work, net.layers[top].reads), below(net, work, batch, top)
-        output_input_gradient(batch.dz, output.w, output.classes, batch.rows, dx, output.own, under)
+        output_input_gradient(batch.dz, output.w, output.classes, batch.rows, dx, output.own, under)  # before w changes
     output_weight_gradient(output.x, batch.dz, batch.n, output.dw, output.own)
-    if output.own[0] == 0 and output.own[1] > 0:
+    if output.own[0] == 0 and output.own[1] > 0:  # the owner of panel 0, who alone reads and changes the bias
         output_bias_gradient(batch.dz, batch.n, output.classes, output.db)
     update_own(net, top, output.own, now, batch.scratch)
 
@@ -151,19 +167,20 @@ def add_late_gradients(net, work, batch, team):
 
 @kernel
 def add_gradient(net, data, work, span, totals, team):
-    """net.gradient += gradient of the loss of the rows from `first` to `last`, in steps of `batch`; nothing is updated.
+    """net.gradient += rates[0] · gradient of the summed loss of the rows from `first` to `last`, `batch` at once.
 
-    Times `rates[0]`: 1 over the number of all examples makes it part of the gradient of their mean. Parts may be added
-    up in any buffers, by any threads or machines: what each holds depends on its rows alone.
+    With 1 over the size of data.order as rates[0] it is a part of the gradient of the mean loss of all these examples;
+    sample weights count relative to the mean of them all. What a part holds depends on its rows alone, whoever
+    computes it. Nothing is updated: net.gradient is a buffer of its own, and net has no rule.
     """
     for start in range(span.first, span.last, span.batch):
         n, copy = min(span.batch, span.last - start), (start - span.first) // span.batch % 2
         batch = open_batch(net, work, start, n, span.epoch, copy, team.thread)
-        load(data, work, batch)
+        load(data, work, batch, 0, data.order.size)
         for i in range(net.layers.size - 1):
             layer = layer_at(net, work, batch, i, team)
             if layer.reads != EXAMPLES:
-                barrier(team)
+                barrier(team)  # x is complete
             forward(layer, batch, batch.lists, net.activation, i)
         logits(net, work, batch, team)
         loss, right = loss_gradient(data.targets, data.order, net, batch, span.rates[0])
@@ -178,10 +195,38 @@ def add_gradient(net, data, work, span, totals, team):
 
 
 @kernel
+def sum_gradients(parts, team):
+    """parts[0] = Σ_p parts[p] along a binary tree: ((0 + 1) + (2 + 3)) + ….    parts (P, size) are overwritten
+
+    Which parts meet depends on how many there are. Each thread sums places of its own.
+    """
+    first, last = owned(parts.shape[1], team)
+    reach = 1
+    while reach < parts.shape[0]:
+        for p in range(0, parts.shape[0] - reach, 2 * reach):
+            for at in range(first, last):
+                parts[p, at] += parts[p + reach, at]
+        reach *= 2
+
+
+@kernel
+def apply_gradient(net, work, now, team):
+    """What the rule makes of the whole net.gradient, clipped where it says so; plain SGD adds it as it is.
+
+    Each thread changes the panels that it owns, and leaves zeros as their gradient.
+    """
+    scratch = open_batch(net, work, 0, 0, 0, 0, team.thread).scratch
+    if net.rule is None:
+        add_to_parameters(net, team)
+    clip_and_update(net.rule, net, now, scratch, team)
+
+
+@kernel
 def predict_logits(net, data, work, span, out, team):
     """out[i, :] = logits of row order[i], for i from `first` to `last`.    out (N, C)
 
-    Blocks of `batch` rows are dealt to the threads in turn. A row's bits depend on that row alone.
+    Blocks of `batch` rows are dealt to the threads in turn, each with a copy of the work's memory to itself. A row's
+    bits depend on that row alone.
     """
     alone = Team(team.sync, 0, 1)
     for start in range(span.first + team.thread * span.batch, span.last, team.threads * span.batch):

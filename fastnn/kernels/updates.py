@@ -1,10 +1,10 @@
-"""From gradients to steps: whose panel is where in the flat buffers, clipping, and the sum of gradients of parts."""
+"""From a gradient to a step: where each panel lies in the flat buffers, its update, clipping."""
 
 import math
 
 import numpy as np
 
-from fastnn.kernels.barrier import barrier, share
+from fastnn.kernels.barrier import barrier, owned
 from fastnn.kernels.jit import jit
 from fastnn.kernels.memory import weights_in, width_of
 from fastnn.kernels.optimizers import Step, average, limit_norms, update
@@ -37,7 +37,7 @@ def ranges(net, i, p):
     size = row.rows * width
     if i < net.layers.size - 1:
         return row.weights + p * size, size, row.bias + p * width, width
-    return row.weights + p * size, size, row.bias, row.bias_panels * width if p == 0 else 0
+    return row.weights + p * size, size, row.bias, row.bias_panels * width if p == 0 else 0  # output: all of it with 0
 
 
 @jit
@@ -76,17 +76,38 @@ def clipping(norms, clip):
 def clip_and_update(rule, net, now, scratch, team):
     """The optimizer's step on all panels, with a gradient no longer than its limit; nothing where there is no rule."""
     if rule is not None:
-        slot = 0
+        if clips(rule):
+            now = Step(now.rate, now.time, clipped_by(rule, net, team))
         for i in range(net.layers.size):
-            own = share(net.layers[i].panels, team)
+            own = owned(net.layers[i].panels, team)
             for p in range(own[0], own[1]):
-                w_at, w_size, b_at, b_size = ranges(net, i, p)
-                squares = sum_of_squares(net.gradient, w_at, w_size)
-                rule.norms[slot + p] = squares + sum_of_squares(net.gradient, b_at, b_size)
-            slot += net.layers[i].panels
-        barrier(team)
-        clipped = Step(now.rate, now.time, clipping(rule.norms, rule.clip))
-        for i in range(net.layers.size):
-            own = share(net.layers[i].panels, team)
-            for p in range(own[0], own[1]):
-                update_panel(rule, net, i, p, clipped, scratch)
+                update_panel(rule, net, i, p, now, scratch)
+
+
+@jit
+def clipped_by(rule, net, team):
+    """What the whole gradient is multiplied by; every thread adds the squares of all panels in the same order."""
+    slot = 0
+    for i in range(net.layers.size):
+        own = owned(net.layers[i].panels, team)
+        for p in range(own[0], own[1]):
+            w_at, w_size, b_at, b_size = ranges(net, i, p)
+            squares = sum_of_squares(net.gradient, w_at, w_size)
+            rule.norms[slot + p] = squares + sum_of_squares(net.gradient, b_at, b_size)
+        slot += net.layers[i].panels
+    barrier(team)  # all squares are there, and no thread reads any weights
+    return clipping(rule.norms, rule.clip)
+
+
+@jit
+def add_to_parameters(net, team):
+    """p += g, g = 0: the step of plain SGD with a gradient of its own, which carries −rate / n."""
+    for i in range(net.layers.size):
+        own = owned(net.layers[i].panels, team)
+        for p in range(own[0], own[1]):
+            w_at, w_size, b_at, b_size = ranges(net, i, p)
+            for at, size in ((w_at, w_size), (b_at, b_size)):
+                g, parameters = part(net.gradient, at, size), part(net.parameters, at, size)
+                for k in range(size):
+                    parameters[k] += g[k]
+                    g[k] = 0

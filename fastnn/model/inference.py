@@ -110,7 +110,8 @@ def activation_of(network: Network, dropout: float = 0.0, seed: int = 0):  # typ
     if not names or (set(names) == {"relu"} and not dropout):
         return None
     kinds = np.array([_KINDS.index(name) for name in names], np.int64)
-    return Activation(kinds, np.full(len(names), float(dropout)), seed)
+    units = np.array(network.sizes[1:-1], np.int64)
+    return Activation(kinds, units, np.full(len(names), float(dropout)), seed)
 
 
 class Forward:
@@ -133,7 +134,7 @@ class Forward:
         self._layout, self._workers = Layout(network.layers, np.dtype(np.float64)), workers
         self._activation, threads = activation_of(network), workers.threads
         slopes = self._activation is not None
-        self._work = self._layout.work(_ROWS_A_BLOCK, threads, copies=threads, slopes=slopes)
+        self._work = self._layout.work(_ROWS_A_BLOCK, threads, copies=threads, slopes=threads if slopes else 0)
 
     def _rows(self, x: Any, first: int, last: int) -> np.ndarray:
         return scaled(dense_rows(x, first, last), self._scaling, self._scale)

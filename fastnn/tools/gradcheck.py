@@ -139,7 +139,7 @@ def kernel_gradient(asked: Question, dtype: str, threads: int = 1) -> list[np.nd
     labels = np.ascontiguousarray(y, np.int32) if y.ndim == 1 else np.zeros(len(x), np.int32)
     targets = np.ascontiguousarray(y, np.float64) if y.ndim == 2 else None
     data = Data(x, labels, np.arange(len(x)), asked.scale, kind.sample_weight, targets)
-    work = layout.work(len(x), threads, slopes=activation is not None)
+    work = layout.work(len(x), threads, slopes=int(activation is not None))
     span = Span(0, 1, len(x), -np.ones(1), _EPOCH)
     call = net, data, work, span, np.zeros(2)  # a rate of −1 adds the gradient itself to the zeros
     compile_for(train_steps, *call, new_team())

@@ -232,7 +232,7 @@ class Training:
         self._batches = Batches(self.train_split, settings, shape, self._batch, self._workers, self.scaling)
         activation = activation_of(self.network, settings.dropout, settings.seed)
         features, slopes = self._batches.sparse_features, activation is not None
-        self._work = self._layout.work(self._batch, self.threads, features=features, slopes=slopes)
+        self._work = self._layout.work(self._batch, self.threads, features=features, slopes=int(slopes))
         scale = 1.0 if self.scaling else self.dataset.scale
         self._forward = Forward(self.network, self._workers, self.scaling, scale)
         self._steps_a_call = max(1, int(_FIRST_CALL_FLOPS / step_flops(self.network, self._batch)))
