@@ -96,6 +96,6 @@ def _fetch(url: str, path: Path, check: Check, end: float) -> None:
         if callable(check):
             check(Path(file.name))
             return
-        found = read_idx(Path(file.name))[1]
-        if found != check:
-            raise DataError(f"SHA-256 {found[:12]}…, expected {check[:12]}…")
+        digest = read_idx(Path(file.name))[1]
+        if digest != check:
+            raise DataError(f"SHA-256 {digest[:12]}…, expected {check[:12]}…")
