@@ -83,8 +83,8 @@ def _fetch(url: str, path: Path, check: Check, end: float) -> None:
     request = urllib.request.Request(url, headers={"User-Agent": "fastnn"})
     timeout = max(0.1, min(10.0, end - time.monotonic()))
     content = bytearray()
-    with opener.open(request, timeout=timeout) as answer:
-        while part := answer.read(_READ_BYTES):
+    with opener.open(request, timeout=timeout) as response:
+        while part := response.read(_READ_BYTES):
             content += part
             if len(content) > _MAX_BYTES:
                 raise DataError(f"more than {_MAX_BYTES:,} bytes")
