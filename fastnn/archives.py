@@ -48,14 +48,14 @@ def opened(file: IO[bytes], members: int, size: int, squeezed: float) -> zipfile
         raise
     except Exception as error:  # zipfile raises many kinds for damaged archives
         raise ArchiveError(f"not a sound zip archive ({printable(error, 80)})") from error
-    found = archive.infolist()
-    if len(found) > members:
-        raise ArchiveError(f"an archive of {len(found)} files; at most {members}")
-    names = [member.filename for member in found]
+    entries = archive.infolist()
+    if len(entries) > members:
+        raise ArchiveError(f"an archive of {len(entries)} files; at most {members}")
+    names = [member.filename for member in entries]
     if len(set(names)) != len(names):
         raise ArchiveError("a file stands twice in the archive")
     total = 0
-    for member in found:
+    for member in entries:
         name = printable(member.filename, 60)
         if not _MEMBER.fullmatch(member.filename) or ".." in member.filename or member.filename.startswith("/"):
             raise ArchiveError(f"{name}: an odd name in the archive")
@@ -133,6 +133,6 @@ def array_header(archive: zipfile.ZipFile, name: str) -> tuple[tuple[int, ...], 
 def array(archive: zipfile.ZipFile, name: str) -> np.ndarray:
     """An array of plain numbers; look at its header with `array_header` before, whether it is to be had at all."""
     shape, fortran, dtype, length = array_header(archive, name)
-    found = np.empty(shape, dtype, order="F" if fortran else "C")
-    take_into(archive, name, found, length)
-    return found
+    values = np.empty(shape, dtype, order="F" if fortran else "C")
+    take_into(archive, name, values, length)
+    return values

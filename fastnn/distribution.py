@@ -24,8 +24,8 @@ def to_install(extra: str) -> str:
 
 def newer_than_tested(numba: str) -> str | None:
     """A sentence that begins with this version of Numba, when it is newer than what fastnn was tested with."""
-    found = re.match(r"(\d+)\.(\d+)", numba)
-    if found is None or tuple(map(int, found.groups())) <= NEWEST_NUMBA:
+    match = re.match(r"(\d+)\.(\d+)", numba)
+    if match is None or tuple(map(int, match.groups())) <= NEWEST_NUMBA:
         return None
     newest = ".".join(map(str, NEWEST_NUMBA))
     return f"{numba} is newer than what fastnn was tested with ({newest}), and kernels use internals of it"

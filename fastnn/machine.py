@@ -67,8 +67,8 @@ def cgroup_quota(proc: Path = Path("/proc"), cgroup: Path = Path("/sys/fs/cgroup
         for root in roots:
             for depth in range(len(parts) + 1):
                 quotas.append(_read_quota(root.joinpath(*parts[:depth])))
-    found = [quota for quota in quotas if quota]
-    return min(found) if found else None
+    limits = [quota for quota in quotas if quota]
+    return min(limits) if limits else None
 
 
 def _read_quota(folder: Path) -> float | None:

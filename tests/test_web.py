@@ -40,7 +40,7 @@ from fastnn.web.export import page
 from fastnn.web.guards import MAX_BODY, RefusedError
 from fastnn.web.metrics import Metrics
 from fastnn.web.predict import content_of, described
-from fastnn.web.resident import Answer, Resident
+from fastnn.web.resident import PredictedLines, Resident
 from fastnn.web.service import Job, Service
 
 
@@ -182,7 +182,7 @@ def test_seconds_are_counted_up_to_their_bounds_and_all_of_them() -> None:
 def test_what_is_said_of_a_picture() -> None:
     sure = Prediction("3", 0.75, {"3": 0.75}, "", None, "sure", (0.1234567, 0, 1, 0.5))
     odd = Prediction("4", 0.5, {"4": 0.5}, "", "tiny", "unsure")
-    found = Answer([[sure, odd], [odd]], np.arange(3 * 784, dtype=np.uint8).reshape(3, 784))
+    found = PredictedLines([[sure, odd], [odd]], np.arange(3 * 784, dtype=np.uint8).reshape(3, 784))
     said = described("m", found, with_pixels=True)
     assert (said["model"], said["lines"], len(said["predictions"])) == ("m", [2, 1], 3)
     assert said["predictions"][0]["box"] == [0.12346, 0, 1, 0.5]
@@ -269,7 +269,7 @@ def guarded(parts: list[dict[str, Any]], *headers: tuple[bytes, bytes]) -> list[
 
     async def application(scope: Any, receive: Any, send: Any) -> None:
         body = await receive()
-        await guards.answer(send, 200, {"length": len(body["body"]), "more": body["more_body"]})
+        await guards.respond(send, 200, {"length": len(body["body"]), "more": body["more_body"]})
 
     async def receive() -> dict[str, Any]:
         return parts.pop(0) if parts else await asyncio.sleep(60, {})
@@ -441,7 +441,7 @@ def test_too_many_wait_and_the_rest_is_answered(model: Model, monkeypatch: pytes
     monkeypatch.setattr(Resident, "probabilities", slower)
 
     async def rush() -> list[Any]:
-        asked = (found.ask("digits", LARGE) for _ in range(20))
+        asked = (found.predict("digits", LARGE) for _ in range(20))
         return await asyncio.gather(*asked, return_exceptions=True)
 
     answers = asyncio.run(rush())
@@ -473,7 +473,7 @@ def test_a_loop_that_ended_with_questions_left_holds_nobody_up(model: Model) -> 
     found, loop = Service({"digits": model}), asyncio.new_event_loop()
     found._small.append(Job(found.models["digits"], small_picture(), loop=loop))  # and nobody will look at it
     loop.close()
-    assert asyncio.run(asyncio.wait_for(found.ask("digits", small_picture()), 5)).lines
+    assert asyncio.run(asyncio.wait_for(found.predict("digits", small_picture()), 5)).lines
     found.close()
 
 
@@ -482,12 +482,12 @@ def test_a_model_that_is_dropped_answers_what_it_was_asked(content: bytes, model
     found = Service({"digits": model})
 
     async def ask() -> None:
-        asked = asyncio.ensure_future(found.ask("digits", content))
+        asked = asyncio.ensure_future(found.predict("digits", content))
         await asyncio.sleep(0)
         found.drop("digits")
         assert (await asked).lines
         with pytest.raises(RefusedError, match="no model of that name"):
-            await found.ask("digits", content)
+            await found.predict("digits", content)
 
     asyncio.run(ask())
     found.close()
@@ -508,9 +508,9 @@ def test_an_answer_that_takes_too_long_is_refused_and_the_next_is_given(
 
     async def twice() -> None:
         with pytest.raises(RefusedError, match="no answer in time"):
-            await found.ask("digits", LARGE)
+            await found.predict("digits", LARGE)
         await asyncio.sleep(0.6)
-        assert (await found.ask("digits", LARGE)).lines
+        assert (await found.predict("digits", LARGE)).lines
 
     asyncio.run(twice())
     found.close()
@@ -572,7 +572,7 @@ def test_small_pictures_are_answered_together_and_each_by_its_own(model: Model) 
     assert [large.is_small(np.zeros((n, 784), np.uint8)) for n in (1, 2, 3, 256)] == [True, True, False, False]
 
     async def ask(some: list[bytes | np.ndarray]) -> list[Any]:
-        return await asyncio.gather(*(found.ask("digits", one) for one in some), return_exceptions=True)
+        return await asyncio.gather(*(found.predict("digits", one) for one in some), return_exceptions=True)
 
     together = asyncio.run(ask(contents * 3))
     alone = [asyncio.run(ask([one]))[0] for one in contents]

@@ -250,15 +250,14 @@ def gradcheck(
     from fastnn.tools.gradcheck import check
 
     failed, rows = 0, []
-    for found in check(seed):
-        failed += not found.passed
+    for result in check(seed):
+        failed += not result.passed
         if as_json:
-            print_json({**vars(found), "passed": found.passed})
+            print_json({**vars(result), "passed": result.passed})
         else:
-            verdict = "ok" if found.passed else "MISSED"
-            rows.append(
-                [found.network, found.tensor, found.comparison, f"{found.error:.1e}", f"{found.bound:.0e}", verdict]
-            )
+            verdict = "ok" if result.passed else "MISSED"
+            numbers = f"{result.error:.1e}", f"{result.bound:.0e}"
+            rows.append([result.network, result.tensor, result.comparison, *numbers, verdict])
     if not as_json:
         say(display.table(["network", "tensor", "comparison", "error", "bound", ""], rows, right=(3, 4)))
     if failed:
@@ -310,12 +309,12 @@ def data_command(as_json: JsonOption = False) -> None:
     """The data sets: where each was found, its size, and whether its files are the published ones."""
     from fastnn import datasets
 
-    found = datasets.status()
+    statuses = datasets.status()
     if as_json:
-        for status in found:
+        for status in statuses:
             print_json(vars(status))
         return
-    rows = [[s.name, s.place, f"{s.bytes / 1e6:.1f} MB" if s.bytes else "-", s.state, s.title] for s in found]
+    rows = [[s.name, s.place, f"{s.bytes / 1e6:.1f} MB" if s.bytes else "-", s.state, s.title] for s in statuses]
     say(display.table(["name", "where", "size", "state", "what"], [list(map(printable, row)) for row in rows], (2,)))
 
 
@@ -324,12 +323,12 @@ def doctor(as_json: JsonOption = False) -> None:
     """The machine, the kernels, the threads, the cache, the versions: what a bug report needs."""
     from fastnn.tools.doctor import facts
 
-    found = facts()
+    sections = facts()
     if as_json:
-        print_json(found)
+        print_json(sections)
         return
-    widest = max(len(name) for section in found.values() for name in section)
-    for title, section in found.items():
+    widest = max(len(name) for section in sections.values() for name in section)
+    for title, section in sections.items():
         say(title)
         for name, value in section.items():
             say(f"  {name.ljust(widest)}  {printable(value)}")

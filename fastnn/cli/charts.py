@@ -69,8 +69,8 @@ def calibration(answers: Predictions) -> str:
             said = f"{place / len(bins.counts):.0%} to {(place + 1) / len(bins.counts):.0%}"
             right = float(bins.accuracy[place])
             rows.append([said, f"{count:,}", f"{bins.confidence[place]:.1%}", f"{right:.1%}", bar(right, 20)])
-    found = table(["confidence", "answers", "mean", "right", ""], rows, right=(1, 2, 3))
-    return f"{found}\ncalibration error {bins.error:.2%}"
+    text = table(["confidence", "answers", "mean", "right", ""], rows, right=(1, 2, 3))
+    return f"{text}\ncalibration error {bins.error:.2%}"
 
 
 def first_weights(weights: np.ndarray, shape: tuple[int, int], most: int = 8) -> str:

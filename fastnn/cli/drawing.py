@@ -93,8 +93,8 @@ def _models(paths: list[Path] | None) -> dict[str, Model]:
 
     if not paths:
         return {"mnist": load()}
-    found: dict[str, Model] = {}
+    models: dict[str, Model] = {}
     for path in paths:
-        name = path.stem if path.stem not in found else str(path)
-        found[printable(name, 60)] = load(path)
-    return found
+        name = path.stem if path.stem not in models else str(path)
+        models[printable(name, 60)] = load(path)
+    return models

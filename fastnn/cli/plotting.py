@@ -96,10 +96,10 @@ def _predictions(
 
     model = _model(model_path)
     dataset = datasets.load(data, label, model.loss != "softmax", share_or_place(test))
-    found = predictions_of(model, dataset, split)
-    if split is None and found.part == "train":
+    predictions = predictions_of(model, dataset, split)
+    if split is None and predictions.part == "train":
         note(f"{dataset.name}: no test examples; these are the training examples")
-    return found
+    return predictions
 
 
 def read_curves(path: Path) -> dict[str, list[float]]:
@@ -117,35 +117,35 @@ def read_curves(path: Path) -> dict[str, list[float]]:
         raise DataError(f"{printable(path)}: can't be read ({error.strerror or error})") from error
     if is_lines:
         return _curves_of_lines(path)
-    found = _model(path).metadata.get("history", {}).get("curves", {})
-    whole = isinstance(found, dict) and all(
-        isinstance(found.get(key, []), list) and all(type(v) in (int, float) for v in found.get(key, []))
+    curves = _model(path).metadata.get("history", {}).get("curves", {})
+    whole = isinstance(curves, dict) and all(
+        isinstance(curves.get(key, []), list) and all(type(v) in (int, float) for v in curves.get(key, []))
         for key in _COLUMNS
     )
-    if not whole or not found.get("epoch"):
+    if not whole or not curves.get("epoch"):
         raise DataError(f"{printable(path)}: holds no history of epochs; a model that 'fastnn train' writes holds one")
-    return _known_curves(path, found)
+    return _known_curves(path, curves)
 
 
 def _curves_of_lines(path: Path) -> dict[str, list[float]]:
-    found: dict[str, list[float]] = {}
+    curves: dict[str, list[float]] = {}
     for number, line in enumerate(path.read_text("utf-8", "replace").splitlines(), 1):
         try:
             event: dict[str, Any] = json.loads(line) if line.strip() else {}
             if event.get("event") == "epoch":
                 for key in _COLUMNS:
                     if event.get(key) is not None:
-                        found.setdefault(key, []).append(float(event[key]))
+                        curves.setdefault(key, []).append(float(event[key]))
         except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
             raise DataError(f"{printable(path)}: line {number} is not what train --json prints") from error
-    if not found.get("epoch"):
+    if not curves.get("epoch"):
         raise DataError(f"{printable(path)}: no epochs in it")
-    return _known_curves(path, found)
+    return _known_curves(path, curves)
 
 
-def _known_curves(path: Path, found: dict[str, list[float]]) -> dict[str, list[float]]:
+def _known_curves(path: Path, curves: dict[str, list[float]]) -> dict[str, list[float]]:
     """The columns that can be drawn: known, and with a finite number for every epoch."""
-    known = {key: found[key] for key in _COLUMNS if key in found and len(found[key]) == len(found["epoch"])}
+    known = {key: curves[key] for key in _COLUMNS if key in curves and len(curves[key]) == len(curves["epoch"])}
     for key, column in known.items():
         if not all(abs(value) <= sys.float_info.max for value in column):  # false for NaN; integers may be larger
             raise DataError(f"{printable(path)}: its {key} is not finite everywhere, so there is no curve to draw")
@@ -159,8 +159,8 @@ def history(runs: RunsArgument, out: OutOption = None, text: TextOption = False)
     """Loss, accuracy and learning rate by epoch; several runs in one figure."""
     _check(out)
     names = [path.stem if len({p.stem for p in runs}) == len(runs) else str(path) for path in runs]
-    found = {name: read_curves(path) for name, path in zip(names, runs, strict=True)}
-    _show("history", out, text, lambda charts: charts.history(found), lambda plots: plots.history(found))
+    curves = {name: read_curves(path) for name, path in zip(names, runs, strict=True)}
+    _show("history", out, text, lambda charts: charts.history(curves), lambda plots: plots.history(curves))
 
 
 @plot.command()
@@ -232,23 +232,20 @@ def confidence(
     _check(out)
     best: str | None
     if image is not None:
-        answer = _model(weights).predict_image(image)
-        found, title = (
-            answer.probabilities,
-            f"{printable(image.name)}: {printable(answer.label)} ({answer.confidence:.1%})",
-        )
-        best = answer.label
+        prediction = _model(weights).predict_image(image)
+        best, probabilities = prediction.label, prediction.probabilities
+        title = f"{printable(image.name)}: {printable(best)} ({prediction.confidence:.1%})"
     else:
         best = None
         predictions = _predictions(weights, data, label, test, split)
-        found = predictions.mean_confidence()
+        probabilities = predictions.mean_confidence()
         title = f"mean probability of the true class, {len(predictions.labels):,} examples"
     _show(
         "confidence",
         out,
         text,
-        lambda _: f"{title}\n{display.bars(found)}",
-        lambda plots: plots.confidence(found, title, best),
+        lambda _: f"{title}\n{display.bars(probabilities)}",
+        lambda plots: plots.confidence(probabilities, title, best),
     )
 
 

@@ -125,10 +125,10 @@ def _train(run: Training, reporter: display.Reporter, outcome: Outcome, checkpoi
         right = f"has a loss of {result.loss:.4g} on {result.examples:,} {data} test examples"
     elif run.validation:
         best = run.history[watch.best_epoch - 1 if run.settings.restore_best else -1]
-        found = f"a loss of {best.validation_loss:.4g}"
+        score = f"a loss of {best.validation_loss:.4g}"
         if best.validation_accuracy is not None:
-            found = f"{best.validation_accuracy:.2%} right"
-        right = f"has {found} on {len(run.validation):,} validation examples (there are no test examples)"
+            score = f"{best.validation_accuracy:.2%} right"
+        right = f"has {score} on {len(run.validation):,} validation examples (there are no test examples)"
     elif run.history[-1].accuracy is not None:
         right = f"reads {run.history[-1].accuracy:.2%} of the training examples (there are no test examples)"
     else:

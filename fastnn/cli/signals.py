@@ -68,15 +68,15 @@ def noted() -> Iterator[Callable[[], None]]:
     the end of the block raises it too.
     """
     global _notes, _read
-    found = list[int]()
+    received = list[int]()
     with _noting:
-        _notes, _read = found, False
+        _notes, _read = received, False
 
     def raise_if_any() -> None:
         global _read
-        if found:
+        if received:
             _read = True
-            raise Stopped(found[0])
+            raise Stopped(received[0])
 
     try:
         yield raise_if_any

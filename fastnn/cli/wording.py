@@ -36,15 +36,15 @@ def in_options(message: str, given: Iterable[str] = ()) -> str:
     return pattern.sub(_option, message)
 
 
-def _option(found: re.Match[str]) -> str:
-    *_, name, value = found.groups()
+def _option(match: re.Match[str]) -> str:
+    *_, name, value = match.groups()
     if name is None:
-        return found[0]
+        return match[0]
     options = OPTIONS[name]
     if value in ("True", "False") and len(options) == 2:
         return options[value == "False"]
     if value.startswith("("):
         value = re.sub(r"[ '()]", "", value).rstrip(",") or "none"
-    follows = found.string[found.end() : found.end() + 1]
+    follows = match.string[match.end() : match.end() + 1]
     space = " " if value or (follows and follows not in " ,.;:)") else ""
     return options[0] + space + value.replace('"', "")

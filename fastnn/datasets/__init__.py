@@ -61,9 +61,9 @@ class Status:
 def _load_auto() -> Dataset:
     """MNIST where it is found or can be downloaded within a few seconds, else `strokes`."""
     try:
-        found = find("mnist") is not None
+        is_local = find("mnist") is not None
         dataset = load_known(KNOWN["mnist"], _PATIENCE)
-        return replace(dataset, origin=f"{'found in' if found else 'downloaded to'} {dataset.origin}")
+        return replace(dataset, origin=f"{'found in' if is_local else 'downloaded to'} {dataset.origin}")
     except (RunError, DataError) as error:
         reason = "damaged" if isinstance(error, DataError) else "not found, and no network to download it"
         return replace(load_strokes(), origin=f"digits drawn by program, because MNIST was {reason}")
@@ -138,10 +138,10 @@ def load(
     table, beside = _table_of(data)
     second = {"test": _as_table(test), "validation": _as_table(validation)} if table else {}
     if table:
-        found = None if isinstance(test, str | Path) else beside
-        dataset = load_table(
-            table, label, numbers, second["test"] or found, second["validation"], progress, test_found=found is not None
-        )
+        if isinstance(test, str | Path):
+            beside = None
+        others = second["test"] or beside, second["validation"]
+        dataset = load_table(table, label, numbers, *others, progress, test_found=beside is not None)
     elif label is not None:
         raise UsageError(f"label={printable(label)!r}: {printable(data)} is no table")
     else:
@@ -245,11 +245,11 @@ def load_split(dataset: Dataset, place: str | Path, name: str = "validation") ->
 
 def status() -> list[Status]:
     """Every source with a name: where it was found, its size, and whether its hashes are the published ones."""
-    found = []
+    statuses = []
     for known in KNOWN.values():
         files = find(known.name)
         if files is None:
-            found.append(Status(known.name, known.title, "not found", 0, "will be downloaded when asked for"))
+            statuses.append(Status(known.name, known.title, "not found", 0, "will be downloaded when asked for"))
             continue
         state = "published files"
         for path, sha256 in zip(files, known.sha256, strict=True):
@@ -258,9 +258,10 @@ def status() -> list[Status]:
                     state = f"{path.name}: not the published file"
             except FastnnError as error:
                 state = str(error)
-        found.append(Status(known.name, known.title, str(files[0].parent), sum(f.stat().st_size for f in files), state))
+        size = sum(file.stat().st_size for file in files)
+        statuses.append(Status(known.name, known.title, str(files[0].parent), size, state))
     strokes, place = SOURCES["strokes"], next((p for p in search_path(cifar.NAME) if cifar.holds_cifar(p)), None)
     size = sum(file.stat().st_size for file in place.iterdir()) if place else 0
     state = "not checked" if place else "will be downloaded when asked for"
-    found.append(Status(cifar.NAME, cifar.TITLE, str(place or "not found"), size, state))
-    return [*found, Status("strokes", strokes.title, "built in", 0, "drawn when asked for")]
+    statuses.append(Status(cifar.NAME, cifar.TITLE, str(place or "not found"), size, state))
+    return [*statuses, Status("strokes", strokes.title, "built in", 0, "drawn when asked for")]

@@ -205,9 +205,9 @@ class Part:
 
 def with_scale(split: Split, scale: float) -> Split:
     """A copy of a checked split, with this scale."""
-    found = copy(split)
-    object.__setattr__(found, "scale", scale)
-    return found
+    copied = copy(split)
+    object.__setattr__(copied, "scale", scale)
+    return copied
 
 
 def value_scale(x: Any) -> float:

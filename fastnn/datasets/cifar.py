@@ -61,22 +61,22 @@ def load_cifar(folder: Path) -> Dataset:
 
 
 def _from_archive(path: Path) -> dict[str, np.ndarray]:
-    found: dict[str, np.ndarray] = {}
+    records: dict[str, np.ndarray] = {}
     try:
         with tarfile.open(path, "r:gz") as archive:
             for member in archive:
                 name = member.name.rpartition("/")[2]
-                if member.isreg() and name in (*TRAIN, TEST) and name not in found:
+                if member.isreg() and name in (*TRAIN, TEST) and name not in records:
                     content = archive.extractfile(member)
                     if content is not None:
-                        found[name] = _records(content, name)
-                if len(found) == len(TRAIN) + 1:
+                        records[name] = _records(content, name)
+                if len(records) == len(TRAIN) + 1:
                     break
     except DataError:
         raise
     except (tarfile.TarError, OSError, EOFError, zlib.error, ValueError) as error:
         raise DataError(f"{printable(path)}: damaged or not a tar archive ({printable(error, 80)})") from error
-    return found
+    return records
 
 
 def _records(file: IO[bytes], name: str) -> np.ndarray:

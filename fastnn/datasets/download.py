@@ -83,8 +83,8 @@ def _fetch(url: str, path: Path, check: Check, end: float) -> None:
     request = urllib.request.Request(url, headers={"User-Agent": "fastnn"})
     timeout = max(0.1, min(10.0, end - time.monotonic()))
     content = bytearray()
-    with opener.open(request, timeout=timeout) as answer:
-        while part := answer.read(_READ_BYTES):
+    with opener.open(request, timeout=timeout) as response:
+        while part := response.read(_READ_BYTES):
             content += part
             if len(content) > _MAX_BYTES:
                 raise DataError(f"more than {_MAX_BYTES:,} bytes")
@@ -96,6 +96,6 @@ def _fetch(url: str, path: Path, check: Check, end: float) -> None:
         if callable(check):
             check(Path(file.name))
             return
-        found = read_idx(Path(file.name))[1]
-        if found != check:
-            raise DataError(f"SHA-256 {found[:12]}…, expected {check[:12]}…")
+        digest = read_idx(Path(file.name))[1]
+        if digest != check:
+            raise DataError(f"SHA-256 {digest[:12]}…, expected {check[:12]}…")

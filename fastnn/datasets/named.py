@@ -128,10 +128,10 @@ def load_known(known: Known, seconds: float = 120.0) -> Dataset:
 
 
 def _read_checked(path: Path, axes: int, sha256: str):  # type: ignore[no-untyped-def]
-    values, found = read_idx(path, axes)
-    if found != sha256:
+    values, digest = read_idx(path, axes)
+    if digest != sha256:
         raise DataError(
-            f"{printable(path)}: SHA-256 {found[:12]}…, but the published file has {sha256[:12]}…. "
+            f"{printable(path)}: SHA-256 {digest[:12]}…, but the published file has {sha256[:12]}…. "
             f"Remove it, or pass its folder as data= to use it as it is"
         )
     return values
@@ -178,9 +178,9 @@ def load_cifar10(seconds: float = 600.0) -> Dataset:
 
 def _published(path: Path) -> None:
     with path.open("rb") as file:
-        found = hashlib.file_digest(file, "md5").hexdigest()
-    if found != cifar.MD5:
-        raise DataError(f"MD5 {found[:12]}…, but the published archive has {cifar.MD5[:12]}…")
+        digest = hashlib.file_digest(file, "md5").hexdigest()
+    if digest != cifar.MD5:
+        raise DataError(f"MD5 {digest[:12]}…, but the published archive has {cifar.MD5[:12]}…")
 
 
 def load_folder(folder: Path) -> Dataset:

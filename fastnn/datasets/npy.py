@@ -41,10 +41,10 @@ def load_npy(folder: Path) -> Dataset:
     if not all(np.issubdtype(label.dtype, np.integer) for label in (y, *test[1:])):
         raise DataError(f"{shown}: labels of type {y.dtype}; expected whole numbers from 0")
     parts = {"train": (x, y, None), "test": (test[0], test[1], None) if test else None}
-    found = from_parts(folder.name, parts, False, str(folder), shown)
+    dataset = from_parts(folder.name, parts, False, str(folder), shown)
     if test and x.shape[1:] != test[0].shape[1:]:
         raise DataError(f"{shown}: training examples of {x.shape[1:]} but test examples of {test[0].shape[1:]}")
-    return found
+    return dataset
 
 
 def _map(path: Path) -> np.ndarray:

@@ -37,8 +37,8 @@ def _looks_like_classes(folder: Path) -> bool:
 
 
 def _class_folders(folder: Path) -> list[Path]:
-    found = [path for path in folder.iterdir() if path.is_dir() and not path.name.startswith((".", "__"))]
-    return sorted(found, key=lambda path: natural(path.name))
+    folders = [path for path in folder.iterdir() if path.is_dir() and not path.name.startswith((".", "__"))]
+    return sorted(folders, key=lambda path: natural(path.name))
 
 
 def load_pictures(folder: Path, progress: ReadProgress | None = None) -> Dataset:

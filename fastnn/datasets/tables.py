@@ -173,11 +173,11 @@ def _count_lines(file: BinaryIO, shown: str) -> tuple[int, int]:
     """At most so many rows, and the size of the text."""
     lines, size, last, since = 0, 0, b"\n", 0
     while part := file.read(2**20):
-        found = part.count(b"\n")
-        since = since + len(part) if not found else len(part) - part.rfind(b"\n")
+        newlines = part.count(b"\n")
+        since = since + len(part) if not newlines else len(part) - part.rfind(b"\n")
         if since > _LINE:
             raise DataError(f"{shown}: a line of more than {_LINE:,} bytes; not a table")
-        lines, size, last = lines + found, size + len(part), part[-1:]
+        lines, size, last = lines + newlines, size + len(part), part[-1:]
     return lines + (last != b"\n"), size
 
 
@@ -261,15 +261,15 @@ def _parse(
 def _check_ragged(lines: Sequence[str], at: Sequence[int], form: Form, shown: str) -> None:
     for line, number in zip(lines, at, strict=True):
         if line.count(form.delimiter) != form.columns - 1:
-            found = len(next(csv.reader([line], delimiter=form.delimiter)))
-            if found != form.columns:
-                raise DataError(f"{shown}: line {number} has {found} columns, the first {form.columns}")
+            columns = len(next(csv.reader([line], delimiter=form.delimiter)))
+            if columns != form.columns:
+                raise DataError(f"{shown}: line {number} has {columns} columns, the first {form.columns}")
 
 
 def _numbers(lines: list[str], at: Sequence[int], columns: list[int], form: Form, shown: str) -> np.ndarray:
     """(rows, columns) float32, all finite."""
     try:
-        found = np.loadtxt(
+        values = np.loadtxt(
             lines, np.float32, delimiter=form.delimiter, usecols=columns, ndmin=2, comments=None, quotechar='"'
         )
     except ValueError as error:
@@ -282,30 +282,31 @@ def _numbers(lines: list[str], at: Sequence[int], columns: list[int], form: Form
             + ("a missing value" if not text.strip() else f"{printable(text, 40)!r} is not a number")
             + (". Name the column of labels by label=" if text.strip() else "")
         ) from error
-    if len(found) != len(lines):
+    if len(values) != len(lines):
         raise DataError(f"{shown}: line {at[0]} or after: a quoted field that goes over the end of its line")
-    bad = np.argwhere(~np.isfinite(found))
+    bad = np.argwhere(~np.isfinite(values))
     if bad.size:
         row, column = (int(n) for n in bad[0])
         raise DataError(
-            f"{shown}: line {at[row]}, {form.name(columns[column])}: a missing or infinite value ({found[row, column]})"
+            f"{shown}: line {at[row]}, {form.name(columns[column])}: "
+            f"a missing or infinite value ({values[row, column]})"
         )
-    return found
+    return values
 
 
 def _texts(lines: list[str], at: Sequence[int], form: Form, shown: str) -> np.ndarray:
     """(rows,) labels as they are written, without spaces around; whole numbers without a decimal point."""
     column = form.labels[0]
-    found = np.array(
+    labels = np.array(
         [field[column].strip() if len(field) > column else "" for field in csv.reader(lines, delimiter=form.delimiter)]
     )
-    empty = np.flatnonzero((found == "") | (np.char.lower(found) == "nan"))
-    if empty.size or len(found) != len(lines):
+    empty = np.flatnonzero((labels == "") | (np.char.lower(labels) == "nan"))
+    if empty.size or len(labels) != len(lines):
         line = at[int(empty[0])] if empty.size else at[0]
         raise DataError(f"{shown}: line {line}, {form.name(column)}: a missing label")
-    if all(re.fullmatch(r"-?\d+\.0*", str(name)) for name in np.unique(found)[:1_000]):
-        found = np.char.partition(found, ".")[:, 0]
-    return found
+    if all(re.fullmatch(r"-?\d+\.0*", str(name)) for name in np.unique(labels)[:1_000]):
+        labels = np.char.partition(labels, ".")[:, 0]
+    return labels
 
 
 def _is_number(text: str) -> bool:
@@ -386,16 +387,16 @@ def _label_columns(
     header: tuple[str, ...], columns: int, label: str | None, worded: list[int], shown: str
 ) -> tuple[tuple[int, ...], str]:
     if label is not None:
-        found = []
+        chosen = []
         for part in (part.strip() for part in label.split(",")):
             if part in header:
-                found.append(header.index(part))
+                chosen.append(header.index(part))
             elif part.lstrip("-").isdigit() and 1 <= abs(int(part)) <= columns:
-                found.append(int(part) - 1 if int(part) > 0 else columns + int(part))
+                chosen.append(int(part) - 1 if int(part) > 0 else columns + int(part))
             else:
                 named = f": {printable(', '.join(header[:12]), 120)}" if header else f" 1 to {columns}"
                 raise DataError(f"{shown}: label={printable(part, 40)!r}: expected one of the columns{named}")
-        return tuple(found), f"labels in {', '.join(header[c] if header else f'column {c + 1}' for c in found)}"
+        return tuple(chosen), f"labels in {', '.join(header[c] if header else f'column {c + 1}' for c in chosen)}"
     lower = [name.lower() for name in header]
     for name in _LABELS:
         if name in lower:

@@ -95,14 +95,14 @@ def report_page(
 
 def _summary(model: Model, predictions: Predictions) -> dict[str, str]:
     z = np.log(np.maximum(predictions.probabilities, 1e-300))
-    found = evaluation(z, predictions.labels, predictions.classes)
+    result = evaluation(z, predictions.labels, predictions.classes)
     unsure = float((predictions.confidence < model.unsure_below).mean())
     data = model.metadata.get("data", {})
     history = model.metadata.get("history", {})
     return {
-        "right": f"{found.accuracy:.2%} of {found.examples:,} {predictions.part} examples",
-        "mean loss": f"{found.loss:.4f}",
-        "calibration error": f"{found.calibration_error:.2%}",
+        "right": f"{result.accuracy:.2%} of {result.examples:,} {predictions.part} examples",
+        "mean loss": f"{result.loss:.4f}",
+        "calibration error": f"{result.calibration_error:.2%}",
         "called unsure": f"{unsure:.2%} (below {model.unsure_below:.0%})",
         "layers": "-".join(map(str, model.network.sizes)),
         "parameters": f"{model.network.parameter_count:,}",

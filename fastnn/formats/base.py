@@ -91,10 +91,10 @@ def strict_json(text: str) -> dict[str, Any]:
     """
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        found = dict(pairs)
-        if len(found) != len(pairs):
+        table = dict(pairs)
+        if len(table) != len(pairs):
             raise ValueError("a key stands twice")
-        return found
+        return table
 
     def no_constant(name: str) -> None:
         raise ValueError(f"{name} is not a number of JSON")

@@ -52,13 +52,14 @@ def read(file: IO[bytes], size: int, shown: str) -> Raw:
     content = file.read(MAX_JSON + 1)
     if content.count(b"[") + content.count(b"{") > _MOST_LISTS:
         raise ModelFileError(f"{shown}: more than {_MOST_LISTS:,} lists; take safetensors for a model of this size")
-    found = strict_json(content.decode("utf-8"))
-    dtype, layers, sha256 = found.pop("dtype", "float32"), found.pop("layers", None), found.pop("sha256", None)
+    description = strict_json(content.decode("utf-8"))
+    dtype, layers = description.pop("dtype", "float32"), description.pop("layers", None)
+    sha256 = description.pop("sha256", None)
     if dtype not in _DTYPES:
         raise ModelFileError(f"{shown}: dtype {printable(dtype, 40)}; expected float32 or float64")
     if not isinstance(layers, list) or not all(isinstance(layer, dict) for layer in layers):
         raise ModelFileError(f'{shown}: no "layers"; expected a list of tables with weight and bias')
-    lists: dict[str, Any] = {name: found.pop(name) for name in SCALING if name in found}
+    lists: dict[str, Any] = {name: description.pop(name) for name in SCALING if name in description}
     for i, layer in enumerate(layers[:1_000]):
         odd = set(layer) - {"inputs", "units", "activation", "weight", "bias"}
         if odd or not {"weight", "bias"} <= set(layer):
@@ -69,12 +70,13 @@ def read(file: IO[bytes], size: int, shown: str) -> Raw:
     check_shapes(shapes, shown)
     tensors = {name: np.array(value, "f8" if name in SCALING else dtype) for name, value in lists.items()}
     activations = [layer.get("activation") for layer in layers]
-    if "format_version" not in found:
+    if "format_version" not in description:
         said = any(name is not None for name in activations)
         return Raw(tensors, activations=[*activations[:-1], activations[-1] or "identity"] if said else None)
-    found["activations"] = activations
-    found["layers"] = [shapes["layers.0.weight"][0], *(shapes[f"layers.{i}.weight"][1] for i in range(len(layers)))]
-    return Raw(tensors, found, sha256 if isinstance(sha256, str) else None)
+    description["activations"] = activations
+    units = [shapes[f"layers.{i}.weight"][1] for i in range(len(layers))]
+    description["layers"] = [shapes["layers.0.weight"][0], *units]
+    return Raw(tensors, description, sha256 if isinstance(sha256, str) else None)
 
 
 def _shape(name: str, value: Any, shown: str) -> tuple[int, ...]:

@@ -122,7 +122,7 @@ def _another_fits(weights: list[tuple[int, ...]]) -> bool:
     places: dict[int, list[int]] = {}
     for at, width in enumerate(widths):
         places.setdefault(width, []).append(at)
-    twice = [found for found in places.values() if len(found) == 2]
+    twice = [visits for visits in places.values() if len(visits) == 2]
     in_turns = any(a[0] < b[0] < a[1] < b[1] for a in twice for b in twice)
-    thrice = any(len(found) > 2 for found in places.values())
+    thrice = any(len(visits) > 2 for visits in places.values())
     return len(weights) > 1 and (thrice or in_turns or widths[0] == widths[-1])

@@ -80,11 +80,11 @@ def read(file: IO[bytes], size: int, shown: str) -> Raw:
         return Raw(_taken(archive, f"{folder}data/", tensors, shown), linear=True, notes=notes)
 
 
-def _state_dict(found: Any, shown: str) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+def _state_dict(unpickled: Any, shown: str) -> tuple[dict[str, Tensor], tuple[str, ...]]:
     """The tensors of a model; where a checkpoint holds more than them, those of its only chain of layers."""
-    if _holds_tensors(found):
-        return found, ()
-    nested = found.items() if isinstance(found, dict) else ()
+    if _holds_tensors(unpickled):
+        return unpickled, ()
+    nested = unpickled.items() if isinstance(unpickled, dict) else ()
     chains = {str(name): inner for name, inner in nested if _holds_tensors(inner) and is_linear_naming(inner)}
     if len(chains) > 1:
         raise ModelFileError(f"{shown}: holds several models, {printable(', '.join(chains))}; save the one alone")
@@ -96,8 +96,8 @@ def _state_dict(found: Any, shown: str) -> tuple[dict[str, Tensor], tuple[str, .
     return inner, (f"taken from {printable(name, 60)!r} of the checkpoint",)
 
 
-def _holds_tensors(found: Any) -> bool:
-    return isinstance(found, dict) and all(isinstance(k, str) and isinstance(v, Tensor) for k, v in found.items())
+def _holds_tensors(value: Any) -> bool:
+    return isinstance(value, dict) and all(isinstance(k, str) and isinstance(v, Tensor) for k, v in value.items())
 
 
 def _taken(archive: zipfile.ZipFile, folder: str, tensors: dict[str, Tensor], shown: str) -> dict[str, np.ndarray]:
@@ -207,10 +207,10 @@ def run(program: bytes, shown: str) -> Any:
 
 
 def _since_mark(stack: list[Any]) -> list[Any]:
-    found = []
+    items = []
     while (top := stack.pop()) is not _Mark:  # from the top: what lies below may be long
-        found.append(top)
-    return found[::-1]
+        items.append(top)
+    return items[::-1]
 
 
 def _fill(stack: list[Any], pairs: list[Any], shown: str) -> None:
@@ -226,19 +226,19 @@ def _named(name: str, shown: str) -> Name:
     return Name(name)
 
 
-def _storage(found: Any, shown: str) -> Storage:
+def _storage(persistent_id: Any, shown: str) -> Storage:
     """('storage', FloatStorage, key, device, size)."""
     if (
-        isinstance(found, tuple)
-        and len(found) == 5
-        and found[0] == "storage"
-        and isinstance(found[1], Name)
-        and _ANY_STORAGE.fullmatch(found[1].name)
-        and isinstance(found[2], str)
-        and type(found[4]) is int
-        and 0 <= found[4] <= MAX_FILE
+        isinstance(persistent_id, tuple)
+        and len(persistent_id) == 5
+        and persistent_id[0] == "storage"
+        and isinstance(persistent_id[1], Name)
+        and _ANY_STORAGE.fullmatch(persistent_id[1].name)
+        and isinstance(persistent_id[2], str)
+        and type(persistent_id[4]) is int
+        and 0 <= persistent_id[4] <= MAX_FILE
     ):
-        return Storage(found[1].name, found[2], found[4])
+        return Storage(persistent_id[1].name, persistent_id[2], persistent_id[4])
     raise ModelFileError(f"{shown}: a storage that is none")
 
 

@@ -80,9 +80,9 @@ def _next_marker(content: bytes, at: int) -> int:
     while at + 1 < len(content):
         window = np.frombuffer(content, np.uint8, min(reach, len(content) - at), at)
         first, second = window[:-1], window[1:]
-        found = (first == 0xFF) & (second != 0) & (second != 0xFF) & (second & 0xF8 != 0xD0)
-        if found.any():
-            return at + int(found.argmax())
+        is_marker = (first == 0xFF) & (second != 0) & (second != 0xFF) & (second & 0xF8 != 0xD0)
+        if is_marker.any():
+            return at + int(is_marker.argmax())
         at, reach = at + len(window) - 1, min(8 * reach, _WINDOW)
     return len(content)
 
@@ -116,14 +116,14 @@ def _check_scans(content: bytes, begin: int, frame: bytes) -> None:
             scans, visited = scans + 1, visited + sum(planes.get(name, 0) for name in inside)
             if scans == 1 and frame[:1] not in _PROGRESSIVE and len(inside) == len(planes):
                 return  # all is in this scan; a decoder refuses more
-        for found, most, what in (
+        for amount, most, what in (
             (sum(planes.values()), MAX_COEFFICIENTS, "values"),
             (at - begin, MAX_CODED, "bytes of pixels"),
             (scans, MAX_SCANS, "scans"),
             (visited, MAX_VISITED, "values in all its scans"),
             (count, MAX_SEGMENTS, "segments"),
         ):
-            if found > most:
+            if amount > most:
                 raise ImageError(
                     f"a progressive JPEG of more than {most:,} {what}. Make it smaller, or save as baseline"
                 )
@@ -198,8 +198,8 @@ def orientation(info: Mapping[Any, Any]) -> int:
     if not exif and "Raw profile type exif" in info:
         text = "".join(str(info["Raw profile type exif"]).split("\n")[3:])
         exif = bytes.fromhex(text) if re.fullmatch(r"(?:[0-9a-fA-F]{2})*", text) else b""
-    found = _TURNED.search(xmp)
-    return _of_exif(exif.removeprefix(b"Exif\0\0")) or (int(found[1]) if found else 1)
+    match = _TURNED.search(xmp)
+    return _of_exif(exif.removeprefix(b"Exif\0\0")) or (int(match[1]) if match else 1)
 
 
 def _of_exif(tiff: bytes) -> int:

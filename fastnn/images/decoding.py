@@ -63,7 +63,7 @@ def find_images(paths: Iterable[Path]) -> list[Path]:
     ImageError
         When a path is missing, or a folder holds no picture.
     """
-    found: list[Path] = []
+    files: list[Path] = []
     for path in paths:
         if path.is_dir():
             inside = sorted(
@@ -71,10 +71,10 @@ def find_images(paths: Iterable[Path]) -> list[Path]:
             )
             if not inside:
                 raise ImageError(f"{printable(path)}: no pictures in this folder ({', '.join(SUFFIXES)})")
-            found += inside
+            files += inside
         else:
-            found.append(path)
-    return found
+            files.append(path)
+    return files
 
 
 def read(path: Path) -> np.ndarray:
@@ -213,10 +213,10 @@ def _values(image: Image.Image) -> np.ndarray:
         values = np.asarray(image).astype(np.float32)
         top = values.max()
         return np.clip(values / (1 if top <= 1 else 255 if top <= 255 else 65_535 if top <= 65_535 else top), 0, 1)
-    found = np.asarray(image.convert(mode))
+    pixels = np.asarray(image.convert(mode))
     if mode == "RGBA":
-        return _on_white(found)
-    return _without_needless_colours(np.divide(found, np.float32(255))) if mode == "RGB" else found / np.float32(255)
+        return _on_white(pixels)
+    return _without_needless_colours(np.divide(pixels, np.float32(255))) if mode == "RGB" else pixels / np.float32(255)
 
 
 def _on_white(rgba: np.ndarray) -> np.ndarray:

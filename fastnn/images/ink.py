@@ -105,14 +105,14 @@ def _on_clean_paper(grey: np.ndarray) -> np.ndarray | None:
 
 def _differences(channels: list[np.ndarray], sign: int) -> np.ndarray:
     """How much darker (sign 1) or lighter (−1) than the paper each pixel is, in the channels where that is most."""
-    found = [paper_of(sign * channel) - sign * channel for channel in channels]
-    found = [np.clip(one - np.median(one[::2, ::2]), 0, None) for one in found]
-    if len(found) == 1:
-        return found[0]
-    strength = [float(np.percentile(one[::2, ::2], 99.5)) ** 2 for one in found]
+    differences = [paper_of(sign * channel) - sign * channel for channel in channels]
+    differences = [np.clip(one - np.median(one[::2, ::2]), 0, None) for one in differences]
+    if len(differences) == 1:
+        return differences[0]
+    strength = [float(np.percentile(one[::2, ::2], 99.5)) ** 2 for one in differences]
     total = sum(strength)
-    shares = [one / total if total else 1 / len(found) for one in strength]
-    return np.sum([np.float32(share) * one for share, one in zip(shares, found, strict=True)], axis=0)
+    shares = [one / total if total else 1 / len(differences) for one in strength]
+    return np.sum([np.float32(share) * one for share, one in zip(shares, differences, strict=True)], axis=0)
 
 
 def paper_of(channel: np.ndarray) -> np.ndarray:
@@ -161,8 +161,8 @@ def _is_dark(channels: list[np.ndarray]) -> bool:
 def without_lines(ink: np.ndarray) -> np.ndarray:
     """Ruled lines taken away: straight, from edge to edge, within 10 degrees of level or upright."""
     for turned in (False, True):
-        found = _without_level_lines(ink.T if turned else ink)
-        ink = found.T if turned else found
+        cleaned = _without_level_lines(ink.T if turned else ink)
+        ink = cleaned.T if turned else cleaned
     return ink
 
 
@@ -241,12 +241,12 @@ def blurred(values: np.ndarray, radius: float) -> np.ndarray:
 def grown(mask: np.ndarray, reach: int) -> np.ndarray:
     """A mask with all that is within `reach` rows and columns of it."""
     for _ in range(2):
-        found, done = mask.copy(), 0
+        larger, done = mask.copy(), 0
         while done < reach:  # twice as far each time
             step = min(max(1, done), reach - done)
-            before = found.copy()
-            found[step:] |= before[:-step]
-            found[:-step] |= before[step:]
+            before = larger.copy()
+            larger[step:] |= before[:-step]
+            larger[:-step] |= before[step:]
             done += step
-        mask = found.T
+        mask = larger.T
     return mask

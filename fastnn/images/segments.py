@@ -127,17 +127,16 @@ def components(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return labels, np.stack([extreme.reduceat(places, begins) for extreme, places in extremes], 1)
 
 
-def pieces_of(found: Ink) -> tuple[np.ndarray, list[Piece]]:
+def pieces_of(ink: Ink) -> tuple[np.ndarray, list[Piece]]:
     """Label the ink of a map; the pieces that are no dust, heaviest first; none where all are faint and at an edge."""
-    ink = found.map
-    drawn = ink >= LEVEL
+    drawn = ink.map >= LEVEL
     labels, boxes = components(drawn)
     if not len(boxes):
         return labels, []
-    mass = np.bincount(labels[drawn], ink[drawn], len(boxes))
+    mass = np.bincount(labels[drawn], ink.map[drawn], len(boxes))
     order = np.argsort(-mass, kind="stable")
     pieces = [_piece(boxes[n], mass[n], n) for n in order if mass[n] >= _SPECK * mass[order[0]]]
-    if found.contrast < _FAINT and all(_at_edge(piece, ink.shape) for piece in pieces):
+    if ink.contrast < _FAINT and all(_at_edge(piece, ink.map.shape) for piece in pieces):
         return labels, []  # what is left of light and lines where a picture ends
     return labels, pieces
 
@@ -196,15 +195,15 @@ def _typical_height(pieces: list[Piece]) -> float:
 
 def _joined_parts(pieces: list[Piece], height: float) -> list[Piece]:
     """Parts of one digit joined: those that lie above each other, or hardly apart, one of them small."""
-    found: list[Piece] = []
+    joined: list[Piece] = []
     for piece in sorted(pieces, key=lambda p: -p.mass):
-        for n, other in enumerate(found):
+        for n, other in enumerate(joined):
             overlap = min(piece.right, other.right) - max(piece.left, other.left)
             above = overlap > 0.5 * min(piece.width, other.width)
             small = piece.height < _PART * height
             if small and piece.gap(other) < (_ABOVE if above else _BESIDE) * height:
-                found[n] = other.joined(piece)
+                joined[n] = other.joined(piece)
                 break
         else:
-            found.append(piece)
-    return found
+            joined.append(piece)
+    return joined

@@ -162,13 +162,13 @@ def find_places(change, key, canvas):
         strength = np.float32(change.elastic)
         for axis in range(2):
             elastic_field(change, key + np.uint32(1), axis, canvas.field)
-            smooth, found = canvas.field[2], canvas.places[axis]
+            smooth, places = canvas.field[2], canvas.places[axis]
             width = smooth.shape[2]
             for p in range(smooth.shape[0]):
                 smooth_p = smooth[p]
                 for r in range(h):
                     for c in range(min(width, w - p * width)):
-                        found[r * w + p * width + c] += strength * smooth_p[r, c]
+                        places[r * w + p * width + c] += strength * smooth_p[r, c]
 
 
 @jit

@@ -46,13 +46,13 @@ class Step(NamedTuple):
 @jit
 def whole_power(x, n):
     """x to the n, by squaring: no function of a C library, which may differ between machines."""
-    found = 1.0
+    power = 1.0
     while n > 0:
         if n % 2 == 1:
-            found *= x
+            power *= x
         x *= x
         n //= 2
-    return found
+    return power
 
 
 @jit

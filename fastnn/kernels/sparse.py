@@ -57,13 +57,13 @@ def count_blocks(x, starts):
     """starts[i + 1] = blocks of row i that hold anything.    x (N, D)"""
     n, features = x.shape
     for i in range(n):
-        found = 0
+        blocks = 0
         for k0 in range(0, features, BLOCK):
             any_set = False
             for k in range(k0, min(k0 + BLOCK, features)):
                 any_set = any_set or x[i, k] != 0
-            found += any_set
-        starts[i + 1] = found
+            blocks += any_set
+        starts[i + 1] = blocks
 
 
 @kernel

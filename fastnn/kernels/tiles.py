@@ -541,11 +541,11 @@ def rows_of(typingctx, array, first, count):
         array, first, count = args
         held = context.make_array(signature.args[0])(context, builder, array)
         columns = builder.extract_value(held.shape, 1)
-        found = context.make_array(view)(context, builder)
+        rows = context.make_array(view)(context, builder)
         shape = cgutils.pack_array(builder, [count, columns])
         data = builder.gep(held.data, [builder.mul(first, columns)])
-        populate_array(found, data, shape, held.strides, held.itemsize, None)
-        return found._getvalue()
+        populate_array(rows, data, shape, held.strides, held.itemsize, None)
+        return rows._getvalue()
 
     return view(array, types.intp, types.intp), codegen
 

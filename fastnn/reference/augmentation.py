@@ -62,12 +62,12 @@ def find_places(change: Change, shape: tuple[int, int], key: int, stride: int) -
     slanted = np.array([[1, 0], [slant, 1]]) @ np.diag([high, wide])
     centre = np.array([(h - 1) / 2, (w - 1) / 2])
     grid = np.stack(np.meshgrid(np.arange(h), np.arange(w), indexing="ij"), -1) - centre - moved
-    found = np.moveaxis(grid @ np.linalg.inv(turn.T @ slanted).T + centre, -1, 0)
+    places = np.moveaxis(grid @ np.linalg.inv(turn.T @ slanted).T + centre, -1, 0)
     if change.elastic:
         for axis in range(2):
             field = elastic_field(h, w, change.elastic_sigma, (key + 1) % 2**32, axis, stride)
-            found[axis] += change.elastic * field
-    return found
+            places[axis] += change.elastic * field
+    return places
 
 
 def sample(picture: Array, where: Array) -> Array:

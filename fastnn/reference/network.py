@@ -26,11 +26,11 @@ def dense(x: Array, w: Array, b: Array) -> Array:
 
 def dropout_mask(p: float, seed: int, layer: int, epoch: int, places: Array, units: int) -> Array:
     """0 with probability p, else 1 / (1 − p), for each unit and each example by its place in the epoch."""
-    found = np.empty((len(places), units))
-    for row, place in zip(found, places, strict=True):
+    mask = np.empty((len(places), units))
+    for row, place in zip(mask, places, strict=True):
         key, limit = key_of(seed, MASKS + layer, epoch, int(place)), mask_limit(p)
         row[:] = [mask_bits(key, unit) >= limit for unit in range(units)]
-    return found / (1 - p)
+    return mask / (1 - p)
 
 
 def bias_gradient(dz: Array) -> Array:
@@ -65,25 +65,25 @@ PLAIN = Kind()
 
 def activate(z: Array, kind: Kind, layer: int) -> Array:
     """f(z) of a hidden layer, times the mask of its dropout.    z (B, H)  →  (B, H)"""
-    found = ACTIVATIONS[kind.activations[layer] if kind.activations else "relu"](z)
-    return found * kind.masks[layer] if kind.masks else found
+    a = ACTIVATIONS[kind.activations[layer] if kind.activations else "relu"](z)
+    return a * kind.masks[layer] if kind.masks else a
 
 
 def slope(z: Array, kind: Kind, layer: int) -> Array:
     """f′(z) of a hidden layer, times the mask of its dropout.    z (B, H)  →  (B, H)"""
-    found = SLOPES[kind.activations[layer] if kind.activations else "relu"](z)
-    return found * kind.masks[layer] if kind.masks else found
+    derivative = SLOPES[kind.activations[layer] if kind.activations else "relu"](z)
+    return derivative * kind.masks[layer] if kind.masks else derivative
 
 
 def forward(parameters: Sequence[Array], x: Array, kind: Kind = PLAIN) -> tuple[list[Array], list[Array]]:
     """[z_1, …, z_L] and [x, a_1, …, a_L−1]: what each layer's product gives, and what each layer reads."""
-    found: list[Array] = []
+    pre_activations: list[Array] = []
     read = [x]
     for layer, (w, b) in enumerate(zip(parameters[::2], parameters[1::2], strict=True)):
         if layer > 0:
-            read.append(activate(found[-1], kind, layer - 1))
-        found.append(dense(read[-1], w, b))
-    return found, read
+            read.append(activate(pre_activations[-1], kind, layer - 1))
+        pre_activations.append(dense(read[-1], w, b))
+    return pre_activations, read
 
 
 def loss_gradient(z: Array, y: Array, kind: Kind = PLAIN) -> tuple[float, int, Array]:
@@ -96,13 +96,13 @@ def loss_gradient(z: Array, y: Array, kind: Kind = PLAIN) -> tuple[float, int, A
 
 def gradient(parameters: Sequence[Array], x: Array, y: Array, kind: Kind = PLAIN) -> tuple[float, int, list[Array]]:
     """Mean loss of a batch, right answers, and the gradient of every parameter in the order of `parameters`."""
-    found, read = forward(parameters, x, kind)
-    loss, right, dz = loss_gradient(found[-1], y, kind)
+    pre_activations, read = forward(parameters, x, kind)
+    loss, right, dz = loss_gradient(pre_activations[-1], y, kind)
     gradients: list[Array] = []
     for layer in range(len(read) - 1, -1, -1):
         gradients[:0] = weight_gradient(read[layer], dz)
         if layer > 0:
-            dz = input_gradient(dz, parameters[2 * layer], slope(found[layer - 1], kind, layer - 1))
+            dz = input_gradient(dz, parameters[2 * layer], slope(pre_activations[layer - 1], kind, layer - 1))
     return loss, right, gradients
 
 

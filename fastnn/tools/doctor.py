@@ -60,12 +60,12 @@ def _requirements() -> dict[str, list[str]]:
         metadata = importlib.metadata.metadata(NAME)
     except importlib.metadata.PackageNotFoundError:  # run out of its sources
         return {"": []}
-    found: dict[str, list[str]] = {"": [], **{extra: [] for extra in metadata.get_all("Provides-Extra") or ()}}
+    requirements: dict[str, list[str]] = {"": [], **{extra: [] for extra in metadata.get_all("Provides-Extra") or ()}}
     for text in metadata.get_all("Requires-Dist") or ():
         name, extra = re.match(r"[\w.-]+", text), re.search(r"extra == ['\"]([\w.-]+)['\"]", text)
         if name:
-            found[extra[1] if extra else ""].append(name[0])
-    return found
+            requirements[extra[1] if extra else ""].append(name[0])
+    return requirements
 
 
 def _version(name: str) -> str:

@@ -183,13 +183,13 @@ def question(case: Case, seed: int) -> Question:
 
 def _near_a_kink(parameters: list[np.ndarray], x: np.ndarray, y: np.ndarray, kind: reference.Kind) -> np.ndarray:
     """Which examples have a unit near the kink of its activation, or an output near that of the loss."""
-    found, _ = reference.forward(parameters, x, kind)
+    pre_activations, _ = reference.forward(parameters, x, kind)
     near = np.zeros(len(x), bool)
-    for layer, z in enumerate(found[:-1]):
+    for layer, z in enumerate(pre_activations[:-1]):
         if (kind.activations[layer] if kind.activations else "relu") in _KINKED:
             near |= (np.abs(z) < _KINK).any(axis=1)
     if kind.loss in ("absolute", "huber"):
-        far = np.abs(found[-1] - y)
+        far = np.abs(pre_activations[-1] - y)
         near |= (far < _KINK).any(axis=1) | (np.abs(far - kind.delta) < _KINK).any(axis=1)
     return near
 
@@ -198,7 +198,7 @@ def finite_difference(asked: Question, index: int, positions: np.ndarray) -> np.
     """(f(p + h) − f(p − h)) / 2h of the mean loss, for flat `positions` of one parameter tensor."""
     parameters = [p.copy() for p in asked.parameters]
     flat = parameters[index].reshape(-1)
-    found = np.empty(len(positions))
+    differences = np.empty(len(positions))
     for n, at in enumerate(positions):
         kept = flat[at]
         losses = []
@@ -207,8 +207,8 @@ def finite_difference(asked: Question, index: int, positions: np.ndarray) -> np.
             z = reference.forward(parameters, asked.x, asked.kind)[0][-1]
             losses.append(reference.loss_gradient(z, asked.y, asked.kind)[0])
         flat[at] = kept
-        found[n] = (losses[0] - losses[1]) / (2 * _STEP)
-    return found
+        differences[n] = (losses[0] - losses[1]) / (2 * _STEP)
+    return differences
 
 
 def check(seed: int = 0, cases: Sequence[Case] = CASES) -> Iterator[Check]:

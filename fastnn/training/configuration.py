@@ -94,4 +94,4 @@ def _parsed(text: str, source: str, start: Settings | None) -> Configuration:
 
 def in_keys(message: str) -> str:
     """A message about arguments as one about keys: ``patience=3`` becomes ``patience = 3``."""
-    return _ARGUMENT.sub(lambda found: f"{found[1]} = {found[2].lower()}", message)
+    return _ARGUMENT.sub(lambda match: f"{match[1]} = {match[2].lower()}", message)

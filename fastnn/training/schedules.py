@@ -67,7 +67,7 @@ def rates(settings: Settings, epoch: int, steps: int) -> np.ndarray:
     """
     t = epoch + np.arange(steps) / steps
     assert settings.learning_rate is not None
-    found = settings.learning_rate * SCHEDULES[settings.schedule](t, settings)
+    rate = settings.learning_rate * SCHEDULES[settings.schedule](t, settings)
     if settings.warmup_epochs > 0:
-        found *= np.minimum(1, (t + 1 / steps) / settings.warmup_epochs)
-    return found
+        rate *= np.minimum(1, (t + 1 / steps) / settings.warmup_epochs)
+    return rate

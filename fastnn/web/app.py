@@ -66,8 +66,8 @@ def application(models: dict[str, Model], hosts: Iterable[str] = (), training: b
         return Response(content, media_type=kind)
 
     async def list_models(request: Request) -> Response:
-        found = {"models": [_model(name, one.model) for name, one in list(service.models.items())]}
-        return JSONResponse({**found, "train": session.choices if session else None})
+        listed = {"models": [_model(name, one.model) for name, one in list(service.models.items())]}
+        return JSONResponse({**listed, "train": session.choices if session else None})
 
     async def train(request: Request) -> Response:
         assert session
@@ -130,11 +130,11 @@ def application(models: dict[str, Model], hosts: Iterable[str] = (), training: b
         lifespan=lifespan,
     )
     app.router.redirect_slashes = False
-    asked = Predict(service, metrics)
+    predict = Predict(service, metrics)
 
     async def by_path(scope: Scope, receive: Receive, send: Send) -> None:
-        found: Any = asked if scope.get("path") == "/predict" else app
-        await found(scope, receive, send)
+        endpoint: Any = predict if scope.get("path") == "/predict" else app
+        await endpoint(scope, receive, send)
 
     return Guards(by_path, hosts, metrics.count)
 

@@ -45,7 +45,7 @@ class RefusedError(Exception):
 
 
 class Guards:
-    """ASGI middleware: checks Host, Origin and size, reads the body within its time, adds headers, counts answers.
+    """ASGI middleware: checks Host, Origin and size, reads the body within its time, adds headers, counts responses.
 
     Parameters
     ----------
@@ -54,7 +54,7 @@ class Guards:
     hosts : iterable of str
         Allowed besides the loopback names, without ports.
     count : callable
-        Told the path and the status of every answer.
+        Told the path and the status of every response.
     """
 
     def __init__(self, app: Any, hosts: Iterable[str] = (), count: Count = lambda path, status: None) -> None:
@@ -84,12 +84,12 @@ class Guards:
             await self._app(scope, _replayed(body, receive), guarded)
         except RefusedError as refused:
             if not started:
-                await answer(guarded, refused.status, {"error": refused.message}, refused.headers)
+                await respond(guarded, refused.status, {"error": refused.message}, refused.headers)
         except ConnectionError:
             pass  # whoever asked is gone
         except Exception:
             if not started:
-                await answer(guarded, 500, {"error": "something went wrong here"})
+                await respond(guarded, 500, {"error": "something went wrong here"})
             raise  # so that it is logged
 
     def _check_source(self, scope: Scope) -> None:
@@ -147,7 +147,9 @@ def _replayed(body: bytes, receive: Receive) -> Receive:
     return once
 
 
-async def answer(send: Send, status: int, content: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> None:
+async def respond(
+    send: Send, status: int, content: Mapping[str, Any], headers: Mapping[str, str] | None = None
+) -> None:
     """A whole JSON response."""
     body = json.dumps(content).encode()
     pairs = [_JSON, (b"content-length", b"%d" % len(body))]

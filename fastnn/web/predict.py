@@ -17,9 +17,9 @@ import numpy as np
 from fastnn.errors import FastnnError
 from fastnn.images import SIDE
 from fastnn.model.model import Prediction
-from fastnn.web.guards import Receive, RefusedError, Scope, Send, answer
+from fastnn.web.guards import Receive, RefusedError, Scope, Send, respond
 from fastnn.web.metrics import Metrics
-from fastnn.web.resident import Answer, Content
+from fastnn.web.resident import Content, PredictedLines
 from fastnn.web.service import Service
 
 PICTURES = ("image/png", "image/jpeg", "image/webp", "image/gif", "image/bmp", "application/octet-stream")
@@ -44,17 +44,17 @@ class Predict:
         try:
             if scope["method"] != "POST":
                 raise RefusedError(405, "not by this method; see /openapi.json", {"allow": "POST"})
-            asked = dict(parse_qsl(scope["query_string"].decode("latin-1"))) if scope["query_string"] else {}
+            query = dict(parse_qsl(scope["query_string"].decode("latin-1"))) if scope["query_string"] else {}
             kind = dict(scope["headers"]).get(b"content-type", b"").decode("latin-1")
             content = content_of(kind, (await receive())["body"])
-            name = asked.get("model") or next(iter(self._service.models))
-            many = asked.get("many") == "1" and isinstance(content, bytes)
-            found = await self._service.ask(name, content, many)
-            said = described(name, found, asked.get("pixels") == "1")
+            name = query.get("model") or next(iter(self._service.models))
+            many = query.get("many") == "1" and isinstance(content, bytes)
+            predicted = await self._service.predict(name, content, many)
+            response = described(name, predicted, query.get("pixels") == "1")
         except FastnnError as error:
             raise RefusedError(400, str(error)) from error
-        self._metrics.observe(time.perf_counter() - begin, len(found.seen))
-        await answer(send, 200, said)
+        self._metrics.observe(time.perf_counter() - begin, len(predicted.seen))
+        await respond(send, 200, response)
 
 
 def content_of(kind: str, body: bytes) -> Content:
@@ -71,8 +71,7 @@ def content_of(kind: str, body: bytes) -> Content:
     if kind != "application/json":
         raise RefusedError(415, f"content-type: expected application/json or one of {', '.join(PICTURES)}")
     try:
-        found = json.loads(body)
-        pixels = np.asarray(found["pixels"], np.float64)
+        pixels = np.asarray(json.loads(body)["pixels"], np.float64)
     except (ValueError, TypeError, KeyError, RecursionError, OverflowError) as error:
         raise RefusedError(400, 'expected {"pixels": [784 numbers from 0 to 255]}, or a list of such') from error
     if pixels.size == 0 or pixels.size % SIDE**2 or pixels.size > MOST_PIXELS * SIDE**2 or pixels.ndim > 3:
@@ -82,24 +81,24 @@ def content_of(kind: str, body: bytes) -> Content:
     return np.rint(pixels.reshape(-1, SIDE**2)).astype(np.uint8)
 
 
-def described(model: str, found: Answer, with_pixels: bool) -> dict[str, Any]:
-    """What is answered."""
-    predictions = [_prediction(one) for line in found.lines for one in line]
+def described(model: str, predicted: PredictedLines, with_pixels: bool) -> dict[str, Any]:
+    """The JSON of a response."""
+    predictions = [_prediction(one) for line in predicted.lines for one in line]
     if with_pixels:
-        for said, pixels in zip(predictions, found.seen, strict=True):
-            said["pixels"] = base64.b64encode(pixels.tobytes()).decode()
-    return {"model": model, "lines": [len(line) for line in found.lines], "predictions": predictions}
+        for fields, pixels in zip(predictions, predicted.seen, strict=True):
+            fields["pixels"] = base64.b64encode(pixels.tobytes()).decode()
+    return {"model": model, "lines": [len(line) for line in predicted.lines], "predictions": predictions}
 
 
 def _prediction(one: Prediction) -> dict[str, Any]:
-    said: dict[str, Any] = {
+    fields: dict[str, Any] = {
         "label": one.label,
         "confidence": one.confidence,
         "verdict": one.verdict,
         "probabilities": one.probabilities,
     }
     if one.warning:
-        said["warning"] = one.warning
+        fields["warning"] = one.warning
     if one.box:
-        said["box"] = [round(n, 5) for n in one.box]
-    return said
+        fields["box"] = [round(n, 5) for n in one.box]
+    return fields

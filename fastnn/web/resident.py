@@ -1,4 +1,4 @@
-"""A model ready to answer: its parameters in float32, all that is asked at once in one product."""
+"""A model ready to predict: its parameters in float32, all requests of a moment in one product."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ _SMALL = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR" + struct.pack(">II", images.SIDE
 
 
 @dataclass(frozen=True)
-class Answer:
-    """Lines of predictions, with what the network saw of each    (N, 784)."""
+class PredictedLines:
+    """The predictions for a request, by line, and the pixels that the network saw of each    (N, 784)."""
 
     lines: list[list[Prediction]]
     seen: np.ndarray
@@ -75,7 +75,7 @@ class Resident:
 
     def small(self, contents: Sequence[Content]) -> list[Lines | Exception | None]:
         """What the network takes of small contents; None of pictures that need preparation first."""
-        found: list[Lines | Exception | None] = [
+        prepared: list[Lines | Exception | None] = [
             _pixels(content) if isinstance(content, np.ndarray) else None for content in contents
         ]
         pictures = dict[int, np.ndarray]()
@@ -83,16 +83,16 @@ class Resident:
             if isinstance(content, bytes):
                 decoded = _tried(images.decode, content)
                 if isinstance(decoded, Exception):
-                    found[n] = decoded
+                    prepared[n] = decoded
                 elif decoded.ndim == 2:  # else it has colours
                     pictures[n] = decoded
         if self.recipe is not images.prepare_digit:
-            return [[[self.recipe(pictures[n])]] if n in pictures else one for n, one in enumerate(found)]
+            return [[[self.recipe(pictures[n])]] if n in pictures else one for n, one in enumerate(prepared)]
         if pictures:
             ready, pixels = images.ready_digits(np.array(list(pictures.values())))
             for row, n in enumerate(pictures):
-                found[n] = [[Prepared(pixels[row])]] if ready[row] else None
-        return found
+                prepared[n] = [[Prepared(pixels[row])]] if ready[row] else None
+        return prepared
 
     def prepared(self, content: Content, many: bool) -> Lines | Exception:
         """What the network takes of any content."""
@@ -102,20 +102,21 @@ class Resident:
         picture = images.decode(content)
         return self.model.prepared_digits(picture) if many else [[self.recipe(picture)]]
 
-    def answers(self, asked: Sequence[Lines]) -> list[Answer]:
+    def predict(self, requests: Sequence[Lines]) -> list[PredictedLines]:
         """What the network says of all of them, in one product."""
-        flat = [one for lines in asked for line in lines for one in line]
+        flat = [one for lines in requests for line in lines for one in line]
         if not flat:
-            return [Answer([], np.zeros((0, images.SIDE**2), np.uint8)) for _ in asked]
+            return [PredictedLines([], np.zeros((0, images.SIDE**2), np.uint8)) for _ in requests]
         x = np.array([one.pixels.reshape(-1) for one in flat])
-        predictions, answers, at = self.model.predictions_of(flat, self.probabilities(x).round(6)), list[Answer](), 0
-        for lines in asked:
-            first, found = at, list[list[Prediction]]()
+        predictions, at = self.model.predictions_of(flat, self.probabilities(x).round(6)), 0
+        results = list[PredictedLines]()
+        for lines in requests:
+            first, predicted = at, list[list[Prediction]]()
             for line in lines:
-                found.append(predictions[at : at + len(line)])
+                predicted.append(predictions[at : at + len(line)])
                 at += len(line)
-            answers.append(Answer(found, x[first:at]))
-        return answers
+            results.append(PredictedLines(predicted, x[first:at]))
+        return results
 
 
 def _product(a: np.ndarray, w: np.ndarray) -> np.ndarray:

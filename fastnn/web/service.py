@@ -13,7 +13,7 @@ from typing import Any
 from fastnn.errors import DataError
 from fastnn.model.model import Model
 from fastnn.web.guards import RefusedError
-from fastnn.web.resident import Answer, Content, Lines, Resident
+from fastnn.web.resident import Content, Lines, PredictedLines, Resident
 
 MOST_WAITING = 40  # to be prepared: beyond that, five times as many requests as can be answered make answers late
 SECONDS = 2.0  # that an answer may take
@@ -23,12 +23,12 @@ MOST_PREPARED = 8  # at once in the thread: the first waits for the last
 
 @dataclass
 class Job:
-    """One request: pictures as they came, or pixels; and where its answer is awaited.
+    """One request: pictures as they came, or pixels; and the future of its result.
 
     Attributes
     ----------
     resident : Resident
-        Who is asked, also when its name is given to another meanwhile.
+        Which model, also when its name is given to another meanwhile.
     content : bytes or ndarray (N, 784)
     many : bool
         Whether a picture holds several digits.
@@ -38,22 +38,22 @@ class Job:
     content: Content
     many: bool = False
     loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.get_running_loop)
-    answer: asyncio.Future[Any] = field(init=False)
+    future: asyncio.Future[Any] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.answer = self.loop.create_future()
+        self.future = self.loop.create_future()
 
-    def tell(self, found: Answer | Exception) -> None:
-        """Answer, in the loop, unless nobody waits any more."""
-        if self.answer.done():
+    def finish(self, result: PredictedLines | Exception) -> None:
+        """Set the result, in the loop, unless nobody waits any more."""
+        if self.future.done():
             return
-        if isinstance(found, Exception):
-            self.answer.set_exception(found)
+        if isinstance(result, Exception):
+            self.future.set_exception(result)
         else:
-            self.answer.set_result(found)
+            self.future.set_result(result)
 
 
-Told = tuple[Job, Answer | Exception]
+Result = tuple[Job, PredictedLines | Exception]
 
 
 class Service:
@@ -98,8 +98,8 @@ class Service:
         """Requests in the queue."""
         return self._waiting.qsize()
 
-    async def ask(self, model: str, content: Content, many: bool = False) -> Answer:
-        """The answer to a request.
+    async def predict(self, model: str, content: Content, many: bool = False) -> PredictedLines:
+        """The predictions for a request.
 
         Parameters
         ----------
@@ -125,11 +125,11 @@ class Service:
                 self._small = []  # of a loop that has ended
             self._small.append(job)
             if len(self._small) == 1:
-                job.loop.call_soon(self._answer_small, job.loop, 1)
+                job.loop.call_soon(self._predict_small, job.loop, 1)
         else:
             self._queue(job)
-        found: Answer = await job.answer
-        return found
+        predicted: PredictedLines = await job.future
+        return predicted
 
     def close(self) -> None:
         """Stop the thread."""
@@ -138,27 +138,27 @@ class Service:
 
     def _queue(self, job: Job) -> None:
         if self.waiting >= MOST_WAITING:  # only the loop puts in more
-            job.tell(_busy("too many requests wait"))
+            job.finish(_busy("too many requests wait"))
             return
-        late = job.loop.call_later(SECONDS, job.tell, _busy("no answer in time"))
-        job.answer.add_done_callback(lambda _: late.cancel())
+        late = job.loop.call_later(SECONDS, job.finish, _busy("no answer in time"))
+        job.future.add_done_callback(lambda _: late.cancel())
         self._waiting.put(job)
 
-    def _answer_small(self, loop: asyncio.AbstractEventLoop, known: int) -> None:
+    def _predict_small(self, loop: asyncio.AbstractEventLoop, known: int) -> None:
         """In the loop, when one turn of it brings no more than were known; 8 clients get 15 % more answers so."""
         if known < len(self._small) < MOST_AT_ONCE:
-            loop.call_soon(self._answer_small, loop, len(self._small))
+            loop.call_soon(self._predict_small, loop, len(self._small))
             return
         jobs, self._small = self._small, []
-        for resident, asked in _by_model(jobs):
+        for resident, batch in _by_model(jobs):
             try:
-                prepared = list(zip(asked, resident.small([job.content for job in asked]), strict=True))
-                _tell(_told(resident, [(job, found) for job, found in prepared if found is not None]))
-            except Exception as error:  # whatever it is, whoever asked is told
-                _tell([(job, error) for job in asked])
+                prepared = list(zip(batch, resident.small([job.content for job in batch]), strict=True))
+                _finish(_predicted(resident, [(job, lines) for job, lines in prepared if lines is not None]))
+            except Exception as error:  # whatever it is, every client is told
+                _finish([(job, error) for job in batch])
                 continue
-            for job, found in prepared:
-                if found is None:
+            for job, lines in prepared:
+                if lines is None:
                     self._queue(job)
 
     def _work(self) -> None:
@@ -167,14 +167,15 @@ class Service:
             jobs = [self._waiting.get()]
             while len(jobs) < MOST_PREPARED and self.waiting:
                 jobs.append(self._waiting.get())
-            for resident, asked in _by_model([job for job in jobs if job and not job.answer.done()]):
-                told: list[Told]
+            for resident, batch in _by_model([job for job in jobs if job and not job.future.done()]):
+                results: list[Result]
                 try:
-                    told = _told(resident, [(job, resident.prepared(job.content, job.many)) for job in asked])
+                    prepared = [(job, resident.prepared(job.content, job.many)) for job in batch]
+                    results = _predicted(resident, prepared)
                 except Exception as error:  # the thread lives on
-                    told = [(job, error) for job in asked]
+                    results = [(job, error) for job in batch]
                 with contextlib.suppress(RuntimeError):  # the loop may have ended
-                    asked[0].loop.call_soon_threadsafe(_tell, told)
+                    batch[0].loop.call_soon_threadsafe(_finish, results)
             if None in jobs:
                 return
 
@@ -188,13 +189,12 @@ def _busy(reason: str) -> RefusedError:
     return RefusedError(503, f"{reason}; try again in a second", {"retry-after": "1"})
 
 
-def _told(resident: Resident, prepared: list[tuple[Job, Lines | Exception]]) -> list[Told]:
-    """What each is to be told."""
-    lines = [found for _, found in prepared if not isinstance(found, Exception)]
-    answers = iter(resident.answers(lines))
-    return [(job, found if isinstance(found, Exception) else next(answers)) for job, found in prepared]
+def _predicted(resident: Resident, prepared: list[tuple[Job, Lines | Exception]]) -> list[Result]:
+    """The result of each job, in one product."""
+    predicted = iter(resident.predict([lines for _, lines in prepared if not isinstance(lines, Exception)]))
+    return [(job, lines if isinstance(lines, Exception) else next(predicted)) for job, lines in prepared]
 
 
-def _tell(told: list[Told]) -> None:
-    for job, found in told:
-        job.tell(found)
+def _finish(results: list[Result]) -> None:
+    for job, result in results:
+        job.finish(result)

@@ -39,17 +39,17 @@ def bound(host: str, port: int) -> socket.socket:
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     # named as TCP, or asyncio leaves Nagle's algorithm on, and every answer waits 40 ms for an acknowledgement
-    found = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
-        found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        found.bind((host, port))
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind((host, port))
     except (OSError, OverflowError) as error:
-        found.close()
+        listening.close()
         taken = isinstance(error, OSError) and error.errno == errno.EADDRINUSE
         hint = "; take another one by port=" if taken else ""
         reason = getattr(error, "strerror", None) or error
         raise RunError(f"{printable(host, 60)}:{port} can't be served on: {reason}{hint}") from error
-    return found
+    return listening
 
 
 def serve(app: Any, listening: socket.socket, ready: Callable[[], None]) -> None:

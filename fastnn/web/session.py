@@ -61,7 +61,7 @@ class TrainingSession:
         """Whether something is being trained."""
         return self._thread is not None and self._thread.is_alive()
 
-    def start(self, asked: Mapping[str, Any]) -> None:
+    def start(self, form: Mapping[str, Any]) -> None:
         """Begin to train.
 
         Raises
@@ -72,7 +72,7 @@ class TrainingSession:
         if self.busy:
             raise RefusedError(409, "a net is being trained already; stop it first")
         try:
-            settings, data = _settings(asked)
+            settings, data = _settings(form)
         except (UsageError, ValueError) as error:
             raise RefusedError(400, str(error)) from error
         self._events, self._stop = [], threading.Event()
@@ -182,16 +182,16 @@ class TrainingSession:
         events.append({"event": "done", "text": text, "model": name})
 
 
-def _settings(asked: Mapping[str, Any]) -> tuple[Settings, str]:
+def _settings(form: Mapping[str, Any]) -> tuple[Settings, str]:
     """Settings out of what a form sent: texts, empty for the default."""
-    if not isinstance(asked, Mapping) or set(asked) - {*_KEYS, "data"}:
+    if not isinstance(form, Mapping) or set(form) - {*_KEYS, "data"}:
         raise UsageError(f"expected {', '.join(_KEYS)}, data")
-    data = asked.get("data", "auto")
+    data = form.get("data", "auto")
     if data not in DATA:
         raise UsageError(f"data: expected one of {', '.join(DATA)}")
     values: dict[str, Any] = {}
     for key in _KEYS:
-        text = str(asked.get(key, "")).strip()[:200]
+        text = str(form.get(key, "")).strip()[:200]
         if key == "hidden":
             values[key] = tuple(_number(part, key, int) for part in text.replace(" ", ",").split(",") if part)
         elif text:
