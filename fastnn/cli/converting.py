@@ -14,7 +14,7 @@ from fastnn.cli.wording import in_options
 from fastnn.errors import printable
 
 if TYPE_CHECKING:
-    from fastnn.model.store import Stored
+    from fastnn.model.model import Model
 
 _DIGITS = tuple("0123456789")
 _DRAWN = 200
@@ -41,24 +41,24 @@ def convert(
     ] = None,
 ) -> None:
     """Write a model in another format, checked and tried on the way; nothing in a file is ever run."""
-    from fastnn.formats import Unsaid
     from fastnn.model import store
+    from fastnn.model.model import load
 
     check_out(target, "convert")
     kind = store.kind_of(target, to)
-    stored = store.load(source, Unsaid(_listed(activation), _listed(order)))
-    store.save(stored, target, kind)
-    for text in stored.notes:
+    model = load(source, _listed(activation), _listed(order))
+    store.save(model, target, kind)
+    for text in model.notes:
         note(f"{printable(source)}: {in_options(text)}")
-    say(f"{printable(target)}: {'-'.join(map(str, stored.network.sizes))}, sha256 {stored.sha256}")
-    say(f"activations: {', '.join(stored.network.activations)}; {_tried(stored, bool(activation))}")
+    say(f"{printable(target)}: {'-'.join(map(str, model.network.sizes))}, sha256 {model.sha256}")
+    say(f"activations: {', '.join(model.network.activations)}; {_tried(model, bool(activation))}")
 
 
 def _listed(text: str | None) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",")) if text else ()
 
 
-def _tried(stored: Stored, compare: bool) -> str:
+def _tried(model: Model, compare: bool) -> str:
     """What the model answers on something: a wrong activation or scale shows in what it reads.
 
     Beside it, where `compare`, what it would read with each activation in all hidden layers: which one a file from
@@ -66,11 +66,9 @@ def _tried(stored: Stored, compare: bool) -> str:
     """
     import numpy as np
 
-    from fastnn.model.model import Model
     from fastnn.network import ACTIVATIONS, Network
 
-    network = stored.network
-    model = Model(network, stored.parameters, stored.metadata, stored.scaling)
+    network = model.network
     with np.errstate(all="ignore"):
         z = model.logits(np.random.default_rng(0).random((16, network.sizes[0]), np.float32), engine="numpy")
     if not np.isfinite(z).all():
@@ -85,10 +83,10 @@ def _tried(stored: Stored, compare: bool) -> str:
     def right(model: Model) -> int:
         return round((model.evaluate(digits, engine="numpy").accuracy or 0) * _DRAWN)
 
-    found = f"reads {right(model)} of {_DRAWN} drawn digits"
+    answer = f"reads {right(model)} of {_DRAWN} drawn digits"
     if not compare:
-        return found
+        return answer
     each = {
         name: right(replace(model, network=Network.mlp(784, network.sizes[1:-1], 10, name))) for name in ACTIVATIONS
     }
-    return f"{found} (by activation: {', '.join(f'{name} {count}' for name, count in each.items())})"
+    return f"{answer} (by activation: {', '.join(f'{name} {count}' for name, count in each.items())})"

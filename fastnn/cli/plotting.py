@@ -117,8 +117,8 @@ def read_curves(path: Path) -> dict[str, list[float]]:
         raise DataError(f"{printable(path)}: can't be read ({error.strerror or error})") from error
     if is_lines:
         return _curves_of_lines(path)
-    curves = _model(path).metadata.get("history", {}).get("curves", {})
-    whole = isinstance(curves, dict) and all(
+    curves = _model(path).history
+    whole = all(
         isinstance(curves.get(key, []), list) and all(type(v) in (int, float) for v in curves.get(key, []))
         for key in _COLUMNS
     )

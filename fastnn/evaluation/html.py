@@ -97,8 +97,7 @@ def _summary(model: Model, predictions: Predictions) -> dict[str, str]:
     z = np.log(np.maximum(predictions.probabilities, 1e-300))
     result = evaluation(z, predictions.labels, predictions.classes)
     unsure = float((predictions.confidence < model.unsure_below).mean())
-    data = model.metadata.get("data", {})
-    history = model.metadata.get("history", {})
+    data, history = model.description.data, model.description.history
     return {
         "right": f"{result.accuracy:.2%} of {result.examples:,} {predictions.part} examples",
         "mean loss": f"{result.loss:.4f}",
@@ -106,14 +105,18 @@ def _summary(model: Model, predictions: Predictions) -> dict[str, str]:
         "called unsure": f"{unsure:.2%} (below {model.unsure_below:.0%})",
         "layers": "-".join(map(str, model.network.sizes)),
         "parameters": f"{model.network.parameter_count:,}",
-        "trained on": f"{data.get('name', 'unknown')}, {data.get('examples', 'unknown')} examples",
-        "epochs": str(history.get("epochs", "unknown")),
+        "trained on": f"{_or_unknown(data.name)}, {_or_unknown(data.examples)} examples",
+        "epochs": _or_unknown(history.epochs),
         "SHA-256 of the parameters": model.sha256,
     }
 
 
+def _or_unknown(value: object) -> str:
+    return "unknown" if value is None else str(value)
+
+
 def _settings(model: Model) -> str:
-    training = model.metadata.get("training", {})
+    training = model.description.training
     if not training:
         return ""
     return f"<h2>Settings</h2>\n{_table({str(key): str(value) for key, value in training.items()})}"

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from fastnn.model.description import Calibration
 from fastnn.model.inference import mean_loss, softmax
 
 BINS = 15
@@ -16,25 +17,6 @@ FEWEST = 50  # examples below which nothing is fitted
 _COLDEST, _HOTTEST = 0.05, 20.0
 _SUREST = 0.95
 _STEPS = 60  # of the golden section: the bracket shrinks by 0.618 each
-
-
-@dataclass(frozen=True)
-class Calibration:
-    """What is fitted.
-
-    Attributes
-    ----------
-    temperature : float
-        What logits are divided by before softmax (Guo et al. 2017).
-    unsure_below : float
-        Confidence below which an answer is called unsure.
-    examples : int
-        It was fitted on.
-    """
-
-    temperature: float = 1.0
-    unsure_below: float = 0.0
-    examples: int = 0
 
 
 def fit(z: np.ndarray, y: np.ndarray) -> Calibration:

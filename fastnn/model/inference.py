@@ -32,8 +32,8 @@ def scaled(x: np.ndarray, scaling: Scaling | None, scale: float = 1.0) -> np.nda
     """(scale · x − mean) / deviation, float64 for float64 and else float32; x itself without a scaling."""
     if scaling is None:
         return x
-    found = ((x if scale == 1 else x * scale) - scaling[0]) / scaling[1]
-    return found if x.dtype == np.float64 else found.astype(np.float32)
+    standard = ((x if scale == 1 else x * scale) - scaling[0]) / scaling[1]
+    return standard if x.dtype == np.float64 else standard.astype(np.float32)
 
 
 def logits(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +28,16 @@ from fastnn.errors import DataError, UsageError, printable
 from fastnn.formats import Unsaid
 from fastnn.model import inference, store
 from fastnn.model.calibration import calibration_error
-from fastnn.network import Network
+from fastnn.model.description import (
+    UNBOUNDED,
+    calibration_of,
+    classes_of,
+    history_of,
+    huber_delta_of,
+    label_type_of,
+    loss_of,
+    preprocessing_of,
+)
 
 if TYPE_CHECKING:
     from fastnn.images import Prepared
@@ -94,7 +103,7 @@ class Evaluation:
 
 
 @dataclass(frozen=True)
-class Model:
+class Model(store.Stored):
     """A network with its parameters and everything needed to use it.
 
     Attributes
@@ -106,6 +115,8 @@ class Model:
         classes (their names), label_type, preprocessing, training, history, data, calibration; stored in the file.
     scaling : (ndarray, ndarray), optional
         Mean and deviation of each feature, float64 (D,), which it subtracts and divides by first.
+    notes : tuple of str
+        What was chosen where its file, one from elsewhere, could be read in several ways; for people, not saved.
 
     Examples
     --------
@@ -117,20 +128,10 @@ class Model:
     (('high', 'low'), (1, 2))
     """
 
-    network: Network
-    parameters: list[np.ndarray]
-    metadata: dict[str, Any] = field(default_factory=dict)
-    scaling: inference.Scaling | None = None
-
     @property
     def classes(self) -> tuple[str, ...]:
         """Name of each class, in the order of the outputs."""
-        return tuple(self.metadata.get("classes") or (str(c) for c in range(self.network.sizes[-1])))
-
-    @property
-    def sha256(self) -> str:
-        """SHA-256 of the parameters' bytes."""
-        return store.tensors_sha256(self.parameters)
+        return classes_of(self.metadata) or tuple(str(c) for c in range(self.network.sizes[-1]))
 
     @property
     def labels(self) -> np.ndarray:
@@ -139,9 +140,9 @@ class Model:
 
     @property
     def _label_type(self) -> str:
-        found = str(self.metadata.get("label_type", "index"))
-        sound = found in ("bool", "str") or (found == "int" and written_type(self.classes) == "int")
-        return found if sound else "index"
+        label_type = label_type_of(self.metadata)
+        sound = label_type in ("bool", "str") or (label_type == "int" and written_type(self.classes) == "int")
+        return label_type if sound else "index"
 
     @property
     def history(self) -> dict[str, list[float]]:
@@ -149,12 +150,12 @@ class Model:
 
         At most 400 epochs, evenly taken; empty where the file does not say.
         """
-        return dict(self.metadata.get("history", {}).get("curves", {}))
+        return dict(history_of(self.metadata).curves)
 
     @property
     def scale(self) -> float:
         """What features are multiplied by to be as they were trained on: 1/255 for pixels from 0 to 255, else 1."""
-        return float(self.metadata.get("preprocessing", {}).get("scale", 1.0))
+        return preprocessing_of(self.metadata).scale
 
     def predict_proba(self, x: Any, engine: str = "auto", threads: int | None = None) -> np.ndarray:
         """Probability of every class for each row.
@@ -201,13 +202,11 @@ class Model:
 
     def trained_range(self) -> tuple[float, float]:
         """Of its features, where that is the same for all; where nothing is known, as those of pictures mostly go."""
-        known = self.metadata.get("preprocessing", {})
-        if "range" in known:
-            found = known["range"]
-            sound = isinstance(found, list) and len(found) == 2 and all(type(n) in (int, float) for n in found)
-            return (found[0], found[1]) if sound else (-math.inf, math.inf)
+        known = preprocessing_of(self.metadata).range
+        if known is not None:
+            return known
         pictures = math.isqrt(self.network.sizes[0]) ** 2 == self.network.sizes[0] >= 64
-        return (0, 1) if pictures and self.scaling is None else (-math.inf, math.inf)
+        return (0, 1) if pictures and self.scaling is None else UNBOUNDED
 
     def logits(
         self, x: Any, engine: str = "auto", threads: int | None = None, scale: float | None = None
@@ -231,18 +230,18 @@ class Model:
     @property
     def temperature(self) -> float:
         """What logits are divided by; 1 where it was not fitted."""
-        return float(self.metadata.get("calibration", {}).get("temperature", 1.0))
+        return calibration_of(self.metadata).temperature
 
     @property
     def unsure_below(self) -> float:
         """Confidence below which an answer is called unsure; 0 where it was not fitted."""
-        return float(self.metadata.get("calibration", {}).get("unsure_below", 0.0))
+        return calibration_of(self.metadata).unsure_below
 
     @property
     def loss(self) -> str:
         """What it was trained by, which says what its outputs mean."""
-        found = self.metadata.get("training", {}).get("loss", "softmax")
-        return found if found in inference.LINKS else "softmax"
+        loss = loss_of(self.metadata)
+        return loss if loss in inference.LINKS else "softmax"
 
     def _linked(self, z: np.ndarray) -> np.ndarray:
         return inference.LINKS[self.loss](z)
@@ -256,10 +255,10 @@ class Model:
             The label of the most probable class (N,), as it was trained on: int64, bool or text. Or what the loss the
             model was trained by makes of it: bool (N, C) for logistic, float64 (N, C) for losses of numbers.
         """
-        found = self.predict_proba(x, engine, threads)
+        linked = self.predict_proba(x, engine, threads)
         if self.loss == "softmax":
-            return self.labels[found.argmax(axis=1)]
-        return found > 0.5 if self.loss == "logistic" else found
+            return self.labels[linked.argmax(axis=1)]
+        return linked > 0.5 if self.loss == "logistic" else linked
 
     def predict_images(self, paths: Sequence[str | Path] | str | Path) -> list[Prediction]:
         """Read picture files (or every picture of a folder) and say what they show.
@@ -295,8 +294,8 @@ class Model:
 
         lines = self.prepared_digits(images.read(Path(path)))
         flat = [prepared for line in lines for prepared in line]
-        found = iter(self.predictions_of(flat, self._asked(flat), str(path)))
-        return [[next(found) for _ in line] for line in lines]
+        predictions = iter(self.predictions_of(flat, self._asked(flat), str(path)))
+        return [[next(predictions) for _ in line] for line in lines]
 
     def prepared_digits(self, picture: np.ndarray) -> list[list[Prepared]]:
         """Every digit of a decoded picture as the network takes it, line by line.
@@ -317,7 +316,7 @@ class Model:
         """How pictures are prepared for this model: one of `fastnn.images.RECIPES`."""
         from fastnn import images
 
-        name = self.metadata.get("preprocessing", {}).get("recipe", "mnist")
+        name = preprocessing_of(self.metadata).recipe
         if name not in images.RECIPES or self.network.sizes[0] != images.SIDE**2:
             raise DataError(
                 f"this model takes {self.network.sizes[0]} features prepared as {printable(name, 40)!r}; "
@@ -328,9 +327,8 @@ class Model:
     @property
     def image_shape(self) -> tuple[int, int] | None:
         """Height and width of the pictures that it was trained on, if it was; they may have several channels."""
-        found = self.metadata.get("preprocessing", {}).get("image_shape")
-        sound = isinstance(found, list) and len(found) == 2 and all(type(n) is int and 0 < n <= 4096 for n in found)
-        return (found[0], found[1]) if sound and self.network.sizes[0] % (found[0] * found[1]) == 0 else None
+        shape = preprocessing_of(self.metadata).image_shape
+        return shape if shape and self.network.sizes[0] % math.prod(shape) == 0 else None
 
     def _asked(self, prepared: Sequence[Prepared]) -> np.ndarray:
         if not prepared:
@@ -342,13 +340,13 @@ class Model:
         self, prepared: Sequence[Prepared], probabilities: np.ndarray, image: str = ""
     ) -> list[Prediction]:
         """What probabilities (N, C) say of prepared pictures: the best class, and whether it is to be believed."""
-        classes, unsure_below, found = self.classes, self.unsure_below, []
+        classes, unsure_below, predictions = self.classes, self.unsure_below, []
         for one, p in zip(prepared, probabilities.tolist(), strict=True):
             confidence = max(p)
             verdict = "nothing" if not one.pixels.any() else "unsure" if confidence < unsure_below else "sure"
             each, label = dict(zip(classes, p, strict=True)), classes[p.index(confidence)]
-            found.append(Prediction(label, confidence, each, image, one.warning, verdict, one.box))
-        return found
+            predictions.append(Prediction(label, confidence, each, image, one.warning, verdict, one.box))
+        return predictions
 
     def evaluate(
         self, data: Split | Dataset | tuple[Any, ...], engine: str = "kernels", threads: int | None = None
@@ -380,7 +378,7 @@ class Model:
         if split.y.ndim == 1 and int(split.y.max()) >= classes:
             raise DataError(f"label {int(split.y.max())} in the data; this model knows {classes} classes")
         check_labels(split.y, classes, "examples")
-        delta = self.metadata.get("training", {}).get("huber_delta", 1.0) if self.loss == "huber" else 1.0
+        delta = huber_delta_of(self.metadata) if self.loss == "huber" else 1.0
         z = self.logits(split.x, engine, threads, split.scale)
         return evaluate_logits(z, split, self.classes, self.loss, delta)
 
@@ -405,7 +403,7 @@ class Model:
         RunError
             When it can't be written.
         """
-        store.save(store.Stored(self.network, self.parameters, self.metadata, self.scaling), path)
+        store.save(self, path)
 
 
 def evaluate_logits(
@@ -454,8 +452,7 @@ def load(path: str | Path | None = None, activation: str | Sequence[str] = (), o
     (784, ('0', '1', '2', '3', '4', '5', '6', '7', '8', '9'))
     """
     unsaid = Unsaid((activation,) if isinstance(activation, str) else tuple(activation), tuple(order))
-    stored = store.load(store.shipped() if path is None else path, unsaid)
-    return Model(stored.network, stored.parameters, stored.metadata, stored.scaling)
+    return Model(**vars(store.load(store.shipped() if path is None else path, unsaid)))
 
 
 def recipe_for(dataset: Dataset) -> str:

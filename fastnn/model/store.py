@@ -7,7 +7,6 @@ shapes that chain, float32 or float64, finite, and the SHA-256 of the tensors. N
 from __future__ import annotations
 
 import hashlib
-import json
 import stat
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,37 +17,17 @@ import numpy as np
 from fastnn.errors import FastnnError, ModelFileError, UsageError, printable
 from fastnn.files import atomic_write
 from fastnn.formats import ALL_SAID, FORMATS, MAX_FILE, Raw, Unsaid, linear, npz, reader_for
-from fastnn.formats.base import SCALING, check_metadata_size, check_names, check_shapes
+from fastnn.formats.base import SCALING, check_names, check_shapes
+from fastnn.model.description import Description, checked_metadata, description_of, with_network
 from fastnn.network import ACTIVATIONS, Network
 
-FORMAT_VERSION = 1
 LARGE_WEIGHT = 1e6
 _PROTOCOLS = (b"\x02", b"\x03", b"\x04", b"\x05")  # of pickles; as a length of safetensors, six zeros follow
-_FIELDS: dict[str, type] = {
-    "format_version": int,
-    "layers": list,
-    "activations": list,
-    "classes": list,
-    "label_type": str,
-    "preprocessing": dict,
-    "training": dict,
-    "history": dict,
-    "data": dict,
-    "calibration": dict,
-    "fastnn_version": str,
-}
-_TEXTS = (("preprocessing", "recipe"), ("training", "loss"))
-_NUMBERS = (  # of the description, that something is computed with: where, lowest, highest
-    ("calibration", "temperature", 1e-3, 1e3),
-    ("calibration", "unsure_below", 0.0, 1.0),
-    ("training", "huber_delta", 1e-300, 1e300),
-    ("preprocessing", "scale", 1e-9, 1e9),
-)
 
 
 @dataclass(frozen=True)
 class Stored:
-    """What a model file holds.
+    """What a model file holds; `fastnn.model.model.Model` is one that can be used.
 
     Attributes
     ----------
@@ -56,7 +35,8 @@ class Stored:
     parameters : list of ndarray
         ``[w, b, w, b, …]``, w (inputs, units), all float32 or all float64.
     metadata : dict
-        classes (names), preprocessing (recipe), training, history, data (fingerprint), calibration, fastnn_version.
+        The JSON that describes it, see `fastnn.model.description`; what a file of another version says besides is
+        kept, and saved again.
     scaling : (ndarray, ndarray), optional
         Mean and deviation of each feature, float64 (D,): what is subtracted and divided by before the first layer.
     notes : tuple of str
@@ -68,6 +48,11 @@ class Stored:
     metadata: dict[str, Any] = field(default_factory=dict)
     scaling: tuple[np.ndarray, np.ndarray] | None = None
     notes: tuple[str, ...] = ()
+
+    @property
+    def description(self) -> Description:
+        """What `metadata` says, typed; read anew each time, since that may be changed."""
+        return description_of(self.metadata)
 
     @property
     def sha256(self) -> str:
@@ -131,20 +116,13 @@ def kind_of(path: Path, kind: str | None = None) -> str:
 
 def raw_of(stored: Stored) -> Raw:
     """A model as formats write it."""
-    network = stored.network
-    described = {
-        **stored.metadata,
-        "format_version": FORMAT_VERSION,
-        "layers": list(network.sizes),
-        "activations": list(network.activations),
-    }
     tensors = {
         name: np.ascontiguousarray(tensor)
-        for name, tensor in zip(network.parameter_shapes, stored.parameters, strict=True)
+        for name, tensor in zip(stored.network.parameter_shapes, stored.parameters, strict=True)
     }
     if stored.scaling:
         tensors |= dict(zip(SCALING, (np.ascontiguousarray(part, np.float64) for part in stored.scaling), strict=True))
-    return Raw(tensors, described, _sha256(tensors))
+    return Raw(tensors, with_network(stored.metadata, stored.network), _sha256(tensors))
 
 
 def _sha256(tensors: dict[str, np.ndarray]) -> str:
@@ -253,7 +231,7 @@ def validated(raw: Raw, activation: tuple[str, ...], shown: str) -> Stored:
     parameters = [plain[name] for name in network.parameter_shapes]
     if len({tensor.dtype for tensor in parameters}) != 1:
         raise ModelFileError(f"{shown}: some tensors are F32 and some F64; expected one kind")
-    return Stored(network, parameters, _checked_description(raw.description, network, shown), scaling, raw.notes)
+    return Stored(network, parameters, checked_metadata(raw.description, network, shown), scaling, raw.notes)
 
 
 def _native(name: str, tensor: np.ndarray, shown: str) -> np.ndarray:
@@ -278,56 +256,25 @@ def _activations(raw: Raw, asked: tuple[str, ...], layers: int, shown: str) -> l
             f"{shown}: {len(asked)} activations for {layers - 1} hidden layers; expected one for all, or one each"
         )
     wanted = [*(asked * (layers - 1) if len(asked) == 1 else asked), "identity"]
-    found = raw.activations if raw.description is None else raw.description.get("activations")
-    if found is None and raw.description is None:
+    activations = raw.activations if raw.description is None else raw.description.get("activations")
+    if activations is None and raw.description is None:
         if layers > 1 and not asked:
             raise ModelFileError(
                 f"{shown}: does not say which activation its hidden layers have. Say it once, by 'fastnn convert' or "
                 f'fastnn.load: activation="relu" (or one of {", ".join(ACTIVATIONS[1:])}; one for all, or one each)'
             )
-        found = wanted
-    known = isinstance(found, list) and all(isinstance(name, str) and name in ACTIVATIONS for name in found)
-    if not known or not isinstance(found, list) or len(found) != layers or found[-1] != "identity":
+        activations = wanted
+    known = isinstance(activations, list) and all(isinstance(name, str) and name in ACTIVATIONS for name in activations)
+    if not known or not isinstance(activations, list) or len(activations) != layers or activations[-1] != "identity":
         raise ModelFileError(
-            f"{shown}: activations {printable(found, 60)}; expected {layers} out of {', '.join(ACTIVATIONS)}, "
+            f"{shown}: activations {printable(activations, 60)}; expected {layers} out of {', '.join(ACTIVATIONS)}, "
             f"identity the last"
         )
-    if asked and found != wanted:
+    if asked and activations != wanted:
         raise ModelFileError(
-            f"{shown}: its activations are {', '.join(found)}, and not {', '.join(wanted)}; leave out activation="
+            f"{shown}: its activations are {', '.join(activations)}, and not {', '.join(wanted)}; leave out activation="
         )
-    return found
-
-
-def _checked_description(found: dict[str, Any] | None, network: Network, shown: str) -> dict[str, Any]:
-    if found is None:  # tensors of the right names from elsewhere: usable, classes are numbers
-        return {"classes": [str(c) for c in range(network.sizes[-1])]}
-    check_metadata_size(len(json.dumps(found)), shown)
-    for key, kind in _FIELDS.items():
-        if key in found and (not isinstance(found[key], kind) or isinstance(found[key], bool)):
-            raise ModelFileError(f"{shown}: metadata {key} is not a {kind.__name__}")
-    version = found.get("format_version")
-    if version != FORMAT_VERSION:
-        raise ModelFileError(
-            f"{shown}: format version {printable(version, 20)}; this fastnn reads {FORMAT_VERSION}. Update fastnn"
-        )
-    if found.get("layers") != list(network.sizes):
-        raise ModelFileError(f"{shown}: described as {printable(found.get('layers'), 60)}, but it is {network.sizes}")
-    classes = found.get("classes")
-    if not isinstance(classes, list) or len(classes) != network.sizes[-1]:
-        raise ModelFileError(f"{shown}: its class names do not fit its {network.sizes[-1]} outputs")
-    if not all(isinstance(name, str) and len(name) <= 200 for name in classes) or len(set(classes)) != len(classes):
-        raise ModelFileError(f"{shown}: its class names are not different texts")
-    for group, key in _TEXTS:
-        if not isinstance(found.get(group, {}).get(key, ""), str):
-            raise ModelFileError(f"{shown}: {group} {key} is {printable(found[group][key], 40)}; expected a text")
-    for group, key, low, high in _NUMBERS:
-        value = found.get(group, {}).get(key, 1.0)
-        if type(value) not in (int, float) or not low <= value <= high:
-            raise ModelFileError(
-                f"{shown}: {group} {key} is {printable(value, 40)}; expected a number from {low:g} to {high:g}"
-            )
-    return found
+    return activations
 
 
 def largest_weight_warning(stored: Stored) -> str | None:

@@ -161,8 +161,8 @@ def _buffers(run: Training, snapshot: Snapshot) -> dict[str, list[np.ndarray]]:
     for name in wanted.keys() | snapshot.tensors.keys():
         tensor = snapshot.tensors.get(name)
         if name not in wanted or tensor is None or tensor.shape != wanted[name] or tensor.dtype.name != run.dtype:
-            found = "none" if tensor is None else f"{tensor.dtype} {list(tensor.shape)}"
-            raise ModelFileError(f"checkpoint: its {printable(name, 60)} is {found}; the run has another")
+            kind = "none" if tensor is None else f"{tensor.dtype} {list(tensor.shape)}"
+            raise ModelFileError(f"checkpoint: its {printable(name, 60)} is {kind}; the run has another")
     return {buffer: [snapshot.tensors[f"{buffer}.{name}"] for name in shapes] for buffer in buffers}
 
 
@@ -224,10 +224,10 @@ def read(path: Path) -> Snapshot:
         length = struct.unpack("<Q", content[:8])[0]
         metadata = json.loads(content[8 : 8 + length])["__metadata__"]
         tensors = load(content)
-        found = json.loads(metadata[_KEY])
-        version = found.pop("format_version")
+        described = json.loads(metadata[_KEY])
+        version = described.pop("format_version")
         if version in _READ and metadata["sha256"] == _sha256(tensors, metadata[_KEY], version):
-            return Snapshot(**{**found, "settings": dict(found["settings"])}, tensors=tensors)
+            return Snapshot(**{**described, "settings": dict(described["settings"])}, tensors=tensors)
         reason = "damaged" if version in _READ else f"of format version {printable(version, 20)}"
     except FastnnError:
         raise
@@ -282,15 +282,15 @@ class Checkpoints:
             if not path.exists():
                 continue
             try:
-                found = read(path)
+                snapshot = read(path)
                 if run:
-                    restore(run, found, self.warn)
+                    restore(run, snapshot, self.warn)
             except ModelFileError as error:
                 reasons.append(str(error))
                 continue
             if reasons:
                 self.warn(f"{reasons[0]}; going on from the one before it")
-            return found
+            return snapshot
         if reasons:
             raise ModelFileError(reasons[0])
         return None

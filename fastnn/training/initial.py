@@ -162,15 +162,15 @@ def parameters_for(initial: Initial, network: Network, settings: Settings, dtype
 
 def _checked(array: Any, name: str, shape: tuple[int, ...], dtype: str) -> np.ndarray:
     try:
-        found = np.asarray(array)
+        given = np.asarray(array)
     except ValueError as error:  # rows of different lengths
         raise UsageError(f"initial: {name} is not an array of shape {shape}") from error
-    if found.dtype.kind not in "iuf":
-        raise ArgumentTypeError(f"initial: {name} is of type {found.dtype}; expected numbers")
-    if found.shape != shape:
-        raise UsageError(f"initial: {name} has shape {found.shape}; expected {shape}")
+    if given.dtype.kind not in "iuf":
+        raise ArgumentTypeError(f"initial: {name} is of type {given.dtype}; expected numbers")
+    if given.shape != shape:
+        raise UsageError(f"initial: {name} has shape {given.shape}; expected {shape}")
     with np.errstate(over="ignore"):
-        cast = found.astype(dtype)
+        cast = given.astype(dtype)
     if not np.isfinite(cast).all():
         raise UsageError(f"initial: {name} holds values that are not finite in {dtype}")
     return cast

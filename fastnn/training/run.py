@@ -33,7 +33,8 @@ from fastnn.kernels.random import shuffle
 from fastnn.kernels.step import train_steps
 from fastnn.kernels.workers import Workers, compile_for
 from fastnn.machine import available_threads
-from fastnn.model.calibration import Calibration, fit
+from fastnn.model.calibration import fit
+from fastnn.model.description import UNBOUNDED, Calibration, Description, History, Preprocessing, TrainingData, as_json
 from fastnn.model.inference import Forward, activation_of
 from fastnn.model.model import Evaluation, Model, evaluate_logits, recipe_for
 from fastnn.network import Network
@@ -245,13 +246,13 @@ class Training:
     def _buffers(self, parameters: np.ndarray) -> dict[str, np.ndarray]:
         """The parameters with what the optimizer keeps beside them."""
         first, second = OPTIMIZERS[self.settings.optimizer].memory
-        found = {"parameters": parameters}
+        buffers = {"parameters": parameters}
         for name, wanted in (("first", first), ("second", second)):
             if wanted:
-                found[name] = self._layout.zeros()
+                buffers[name] = self._layout.zeros()
         if self.settings.averaging:
-            found["average"] = self._layout.pack(self._layout.unpack(parameters))
-        return found
+            buffers["average"] = self._layout.pack(self._layout.unpack(parameters))
+        return buffers
 
     def _network_view(self, activation: Any) -> Net:
         """The network as kernels see it, with an optimizer where it is more than plain SGD."""
@@ -389,7 +390,7 @@ class Training:
         """What is to be said about the epoch whose steps are done; its validation, and what follows from that."""
         state, examples = self.state, len(self.train_split)
         loss, right = (state.totals / examples).tolist()
-        found = self._evaluation(self.validation, self._latest()) if self.validation else None
+        validated = self._evaluation(self.validation, self._latest()) if self.validation else None
         epoch = Epoch(
             state.epoch + 1,
             state.seconds,
@@ -397,11 +398,11 @@ class Training:
             loss,
             right if self._counts else None,
             float(self._rates()[0]),
-            found.loss if found else None,
-            found.accuracy if found else None,
+            validated.loss if validated else None,
+            validated.accuracy if validated else None,
         )
-        if found:
-            watch = state.watch.after(found.loss, state.epoch + 1, self.settings)
+        if validated:
+            watch = state.watch.after(validated.loss, state.epoch + 1, self.settings)
             if watch.since == 0 and self.settings.restore_best:
                 best = state.buffers.setdefault("best", self._layout.zeros())
                 best[:] = self._latest()
@@ -465,45 +466,35 @@ class Training:
         """
         from fastnn import __version__
 
+        dataset, watch = self.dataset, self.state.watch
         last = self.history[-1] if self.history else None
-        watch = self.state.watch
-        metadata: dict[str, Any] = {
-            "classes": list(self.dataset.classes),
-            "label_type": self.dataset.label_type,
-            "preprocessing": {
-                "recipe": recipe_for(self.dataset),
-                "scale": self.dataset.scale,
-                "range": self._range(),
-                "image_shape": list(self.dataset.image_shape) if self.dataset.image_shape else None,
-            },
+        description = Description(
+            classes=dataset.classes,
+            label_type=dataset.label_type,
+            preprocessing=Preprocessing(recipe_for(dataset), dataset.scale, self._range(), dataset.image_shape),
             # threads change neither the weights nor, then, what describes them
-            "training": {k: v for k, v in asdict(self.settings).items() if k != "threads"},
-            "history": {
-                **{"epochs": len(self.history), "loss": last and last.loss, "accuracy": last and last.accuracy},
-                "curves": curves(self.history),
-            },
-            "data": {
-                "name": self.dataset.name,
-                "examples": len(self.train_split),
-                "fingerprint": self.data_sha256,
-            },
-            "fastnn_version": __version__,
-        }
-        if self.validation:
-            metadata["history"] |= {"best_epoch": watch.best_epoch, "best_validation_loss": watch.best}
-        if self.began_from:
-            metadata["initial"] = self.began_from
-        calibration = self.calibration
-        if calibration.examples:
-            metadata["calibration"] = asdict(calibration)
-        return Model(self.network, self._layout.unpack(self._chosen()), metadata, self.scaling)
+            training={k: v for k, v in asdict(self.settings).items() if k != "threads"},
+            history=History(
+                len(self.history),
+                last.loss if last else None,
+                last.accuracy if last else None,
+                curves(self.history),
+                watch.best_epoch if self.validation else None,
+                watch.best if self.validation else None,
+            ),
+            data=TrainingData(dataset.name, len(self.train_split), self.data_sha256),
+            calibration=self.calibration,
+            initial=self.began_from,
+            fastnn_version=__version__,
+        )
+        return Model(self.network, self._layout.unpack(self._chosen()), as_json(description), self.scaling)
 
-    def _range(self) -> list[float] | None:
+    def _range(self) -> tuple[float, float]:
         """What features go from and to where that is the same for all: pixels, or numbers within ±1."""
         if self.dataset.scale == PIXEL:
-            return [0, 255]
+            return 0, 255
         low, high = value_range(self.train_split.x)
-        return [min(low, 0), 1] if low >= -1 and high <= 1 else None
+        return (min(low, 0), 1) if low >= -1 and high <= 1 else UNBOUNDED
 
     def plain_buffers(self) -> dict[str, list[np.ndarray]]:
         """Every buffer of the state as plain ``[w, b, w, b, …]``."""
@@ -548,11 +539,11 @@ def curves(history: Sequence[Epoch]) -> dict[str, list[Any]]:
     """
     places = np.unique(np.linspace(0, len(history) - 1, min(len(history), _MOST_POINTS)).round().astype(int))
     rows = [history[at] for at in places] if history else []
-    found: dict[str, list[Any]] = {"epoch": [row.epoch for row in rows]}
+    columns: dict[str, list[Any]] = {"epoch": [row.epoch for row in rows]}
     for name in ("loss", "accuracy", "learning_rate", "validation_loss", "validation_accuracy"):
         if rows and getattr(rows[0], name) is not None:
-            found[name] = [float(f"{getattr(row, name):.6g}") for row in rows]
-    return found
+            columns[name] = [float(f"{getattr(row, name):.6g}") for row in rows]
+    return columns
 
 
 def shuffled(examples: int, seed: int, epoch: int) -> np.ndarray:
