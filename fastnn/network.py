@@ -39,6 +39,11 @@ class Dense:
     reads: int | None = None
     kind: str = "dense"
 
+    @property
+    def weight_shape(self) -> tuple[int, int]:
+        """Numbers that a unit sums, and units: the shape of the weight."""
+        return self.inputs, self.units
+
 
 @dataclass(frozen=True)
 class Network:
@@ -114,14 +119,14 @@ class Network:
         """Name and shape of every parameter tensor, in order: ``layers.0.weight`` (inputs, units), …."""
         shapes: dict[str, tuple[int, ...]] = {}
         for i, layer in enumerate(self.layers):
-            shapes[f"layers.{i}.weight"] = (layer.inputs, layer.units)
-            shapes[f"layers.{i}.bias"] = (layer.units,)
+            shapes[f"layers.{i}.weight"] = layer.weight_shape
+            shapes[f"layers.{i}.bias"] = layer.weight_shape[1:]
         return shapes
 
     @property
     def parameter_count(self) -> int:
         """Number of weights and biases."""
-        return sum((layer.inputs + 1) * layer.units for layer in self.layers)
+        return sum((rows + 1) * units for rows, units in (layer.weight_shape for layer in self.layers))
 
     def initial_parameters(self, seed: int, how: str = "he") -> list[np.ndarray]:
         """Random weights and zero biases, float32 ``[w, b, w, b, …]``.
@@ -142,12 +147,12 @@ class Network:
         random = np.random.Generator(np.random.Philox(key=[seed, 0]))
         parameters = []
         for layer in self.layers:
-            shape = (layer.inputs, layer.units)
+            shape = layer.weight_shape
             if how == "he":
                 gain = 2.0 if layer.activation in ("relu", "leaky-relu", "gelu") else 1.0
-                weight = random.standard_normal(shape, np.float32) * np.float32((gain / layer.inputs) ** 0.5)
+                weight = random.standard_normal(shape, np.float32) * np.float32((gain / shape[0]) ** 0.5)
             else:
                 bound = np.float32((6 / sum(shape)) ** 0.5)
                 weight = (2 * random.random(shape, np.float32) - 1) * bound
-            parameters += [weight, np.zeros(layer.units, np.float32)]
+            parameters += [weight, np.zeros(shape[1], np.float32)]
         return parameters

@@ -98,7 +98,7 @@ def test_a_gradient_is_the_sum_of_those_of_parts_by_any_threads(hidden: tuple[in
     """Which part is computed where, and by how many threads, changes no bit: what machines will share."""
     network = Network.mlp(50, hidden, 4, activation)
     data, more = make_dataset(45, 50, 4).train, {"activation": activation_of(network)}
-    kind = reference.Kind((activation,) * len(hidden))
+    kind = reference.Options((activation,) * len(hidden))
     wide = [p.astype("float64") for p in network.initial_parameters(3)]
     _, _, wanted = reference.gradient(wide, data.x.astype("float64"), data.y, kind)
     for cut in ([(0, 45)], PARTS):
@@ -113,7 +113,7 @@ def test_sample_weights_count_in_parts_as_in_the_whole() -> None:
     network, data = Network.mlp(50, (33,), 4), make_dataset(45, 50, 4).train
     weight = np.random.default_rng(5).random(45) * 3
     wide = [p.astype("float64") for p in network.initial_parameters(3)]
-    _, _, wanted = reference.gradient(wide, data.x.astype("float64"), data.y, reference.Kind(sample_weight=weight))
+    _, _, wanted = reference.gradient(wide, data.x.astype("float64"), data.y, reference.Options(sample_weight=weight))
     for cut in ([(0, 45)], PARTS):
         found = gradient_of_parts(network, cut, 2, weight)
         assert all(relative_error(a, g) < 1e-5 for a, g in zip(found, wanted, strict=True))
@@ -188,7 +188,7 @@ def test_units_that_only_fill_a_panel_count_in_no_norm(limit: dict[str, float]) 
     )
     run = Training(from_arrays(x, y), settings, "float64")
     before = [p.astype("float64") for p in run.network.initial_parameters(0)]
-    _, _, gradient = reference.gradient(before, x, y, reference.Kind(("logistic",) * 2))
+    _, _, gradient = reference.gradient(before, x, y, reference.Options(("logistic",) * 2))
     list(run)
     shrink = reference.clipping(gradient, limit["clip_norm"]) if "clip_norm" in limit else 1.0
     wanted = [p - shrink * g for p, g in zip(before, gradient, strict=True)]

@@ -214,7 +214,7 @@ def test_activations(b: int, h: int, dropout: float, name: str, dtype: str) -> N
     assert (from_panels(a, b, a.shape[0] * a.shape[2])[:, h:] == 0).all()  # units that there are not
     mask = reference.dropout_mask(dropout, 5, 1, 3, np.arange(100, 100 + b), h)
     assert dropout == 0 or abs((mask == 0).mean() - dropout) < 5 * (dropout * (1 - dropout) / mask.size) ** 0.5
-    twin = reference.Kind(["relu", name], [mask, mask])
+    twin = reference.Options(["relu", name], [mask, mask])
     close(from_panels(a, b, h), reference.activate(z.astype("float64"), twin, 1), dtype)
     close(from_panels(d, b, h), reference.slope(z.astype("float64"), twin, 1), dtype)
 

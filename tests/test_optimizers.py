@@ -144,7 +144,7 @@ def reference_run(run: Training) -> tuple[list[np.ndarray], list[float]]:
                 reference.dropout_mask(s.dropout, s.seed, layer, epoch, places, units)
                 for layer, units in enumerate(s.hidden)
             ]
-            kind = reference.Kind(names, masks, s.loss, s.label_smoothing, s.huber_delta, by_class[split.y[rows]])
+            kind = reference.Options(names, masks, s.loss, s.label_smoothing, s.huber_delta, by_class[split.y[rows]])
             loss, _, gradients = reference.gradient(parameters, split.x[rows], split.y[rows], kind)
             total += loss * len(rows)
             shrink = reference.clipping(gradients, s.clip_norm) if s.clip_norm else 1.0

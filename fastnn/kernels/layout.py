@@ -68,6 +68,10 @@ class LayerShape(Protocol):
     def units(self) -> int:
         """Numbers it gives."""
 
+    @property
+    def weight_shape(self) -> tuple[int, int]:
+        """Numbers that a unit sums, and units."""
+
 
 @dataclass(frozen=True)
 class Layout:
@@ -94,8 +98,9 @@ class Layout:
         """(layers,) of `LAYER`."""
         table, at, readers = np.zeros(len(self.layers), LAYER), 0, [layer.reads for layer in self.layers]
         for i, (row, layer) in enumerate(zip(table, self.layers, strict=True)):
-            k, h, is_output = layer.inputs, layer.units, i == len(self.layers) - 1
-            row["kind"], row["reads"], row["inputs"], row["units"] = KINDS.index(layer.kind), layer.reads, k, h
+            (k, h), is_output = layer.weight_shape, i == len(self.layers) - 1
+            row["kind"], row["reads"] = KINDS.index(layer.kind), layer.reads
+            row["inputs"], row["units"] = layer.inputs, layer.units
             row["adds"], row["last"] = layer.reads in readers[i + 1 :], layer.reads not in readers[:i]
             row["panels"] = -(-(k if is_output else h) // self.width)
             row["rows"] = _up(h, SHAPE.rows) if is_output else _up(k, self.width)
@@ -127,7 +132,7 @@ class Layout:
         """One buffer of panels → plain [w, b, w, b, …] of their own."""
         plain = []
         for i, (w, b) in enumerate(self._views(buffer)):
-            k, h = self.layers[i].inputs, self.layers[i].units
+            k, h = self.layers[i].weight_shape
             rows, columns = (h, k) if self._is_output(i) else (k, h)
             plain.append(np.ascontiguousarray(self._panelled(i, from_panels(w, rows, columns))))
             plain.append(b[:h].copy())

@@ -15,7 +15,7 @@ from fastnn.errors import DataError, UsageError
 from fastnn.network import ACTIVATIONS as _KINDS
 from fastnn.network import Network
 from fastnn.ranges import THREADS
-from fastnn.reference import ACTIVATIONS
+from fastnn.reference import ACTIVATIONS, LAYERS
 from fastnn.reference import softmax as _softmax
 
 ENGINES = ("auto", "numpy", "kernels")
@@ -97,7 +97,7 @@ def _numpy_logits(
         row = dense_rows(x, i, i + 1)
         a = scaled(row, scaling, scale)[0] if scaling else row[0].astype(np.float64) * scale
         for layer, w, b in zip(network.layers, wide[::2], wide[1::2], strict=True):
-            a = ACTIVATIONS[layer.activation](a @ w + b)
+            a = ACTIVATIONS[layer.activation](LAYERS[layer.kind].forward(a, w, b))
         out[i] = a
     return out
 

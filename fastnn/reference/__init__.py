@@ -45,8 +45,10 @@ from fastnn.reference.losses import (
     squared_loss,
 )
 from fastnn.reference.network import (
+    LAYERS,
     PLAIN,
-    Kind,
+    LayerKind,
+    Options,
     activate,
     bias_gradient,
     dense,
@@ -93,6 +95,7 @@ from fastnn.reference.random import (
 __all__ = [
     "ACTIVATIONS",
     "GOLDEN",
+    "LAYERS",
     "LOSSES",
     "MASKS",
     "OPTIMIZERS",
@@ -100,7 +103,8 @@ __all__ = [
     "PLAIN",
     "SLOPES",
     "Change",
-    "Kind",
+    "LayerKind",
+    "Options",
     "Rule",
     "absolute_loss",
     "activate",

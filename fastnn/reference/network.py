@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -48,8 +49,19 @@ def input_gradient(dz: Array, w: Array, slope: Array) -> Array:
     return (dz @ w.T) * slope
 
 
+class LayerKind(NamedTuple):
+    """What a kind of layer computes, and the two products of backward."""
+
+    forward: Callable[[Array, Array, Array], Array]
+    weight_gradient: Callable[[Array, Array], tuple[Array, Array]]
+    input_gradient: Callable[[Array, Array, Array], Array]
+
+
+LAYERS = {"dense": LayerKind(dense, weight_gradient, input_gradient)}
+
+
 @dataclass(frozen=True)
-class Kind:
+class Options:
     """What is not plain ReLU and softmax about a network, and what is known of its batch."""
 
     activations: Sequence[str] = ()  # of each hidden layer; () for ReLU
@@ -58,51 +70,60 @@ class Kind:
     smoothing: float = 0.0
     delta: float = 1.0
     sample_weight: Array | None = None
+    layers: Sequence[str] = ()  # the kind of each; () for dense ones
 
 
-PLAIN = Kind()
+PLAIN = Options()
 
 
-def activate(z: Array, kind: Kind, layer: int) -> Array:
+def kind_of(options: Options, layer: int) -> LayerKind:
+    """Of a layer, by its number."""
+    return LAYERS[options.layers[layer] if options.layers else "dense"]
+
+
+def activate(z: Array, options: Options, layer: int) -> Array:
     """f(z) of a hidden layer, times the mask of its dropout.    z (B, H)  →  (B, H)"""
-    a = ACTIVATIONS[kind.activations[layer] if kind.activations else "relu"](z)
-    return a * kind.masks[layer] if kind.masks else a
+    a = ACTIVATIONS[options.activations[layer] if options.activations else "relu"](z)
+    return a * options.masks[layer] if options.masks else a
 
 
-def slope(z: Array, kind: Kind, layer: int) -> Array:
+def slope(z: Array, options: Options, layer: int) -> Array:
     """f′(z) of a hidden layer, times the mask of its dropout.    z (B, H)  →  (B, H)"""
-    derivative = SLOPES[kind.activations[layer] if kind.activations else "relu"](z)
-    return derivative * kind.masks[layer] if kind.masks else derivative
+    derivative = SLOPES[options.activations[layer] if options.activations else "relu"](z)
+    return derivative * options.masks[layer] if options.masks else derivative
 
 
-def forward(parameters: Sequence[Array], x: Array, kind: Kind = PLAIN) -> tuple[list[Array], list[Array]]:
+def forward(parameters: Sequence[Array], x: Array, options: Options = PLAIN) -> tuple[list[Array], list[Array]]:
     """[z_1, …, z_L] and [x, a_1, …, a_L−1]: what each layer's product gives, and what each layer reads."""
     pre_activations: list[Array] = []
     read = [x]
     for layer, (w, b) in enumerate(zip(parameters[::2], parameters[1::2], strict=True)):
         if layer > 0:
-            read.append(activate(pre_activations[-1], kind, layer - 1))
-        pre_activations.append(dense(read[-1], w, b))
+            read.append(activate(pre_activations[-1], options, layer - 1))
+        pre_activations.append(kind_of(options, layer).forward(read[-1], w, b))
     return pre_activations, read
 
 
-def loss_gradient(z: Array, y: Array, kind: Kind = PLAIN) -> tuple[float, int, Array]:
+def loss_gradient(z: Array, y: Array, options: Options = PLAIN) -> tuple[float, int, Array]:
     """Mean loss, right answers, and its gradient by the logits."""
-    if kind.loss == "softmax":
-        return softmax_cross_entropy(z, y, kind.smoothing, kind.sample_weight)
-    loss, dz = elementwise_loss(kind.loss, z, y, kind.delta, kind.sample_weight)
+    if options.loss == "softmax":
+        return softmax_cross_entropy(z, y, options.smoothing, options.sample_weight)
+    loss, dz = elementwise_loss(options.loss, z, y, options.delta, options.sample_weight)
     return loss, 0, dz
 
 
-def gradient(parameters: Sequence[Array], x: Array, y: Array, kind: Kind = PLAIN) -> tuple[float, int, list[Array]]:
+def gradient(
+    parameters: Sequence[Array], x: Array, y: Array, options: Options = PLAIN
+) -> tuple[float, int, list[Array]]:
     """Mean loss of a batch, right answers, and the gradient of every parameter in the order of `parameters`."""
-    pre_activations, read = forward(parameters, x, kind)
-    loss, right, dz = loss_gradient(pre_activations[-1], y, kind)
+    pre_activations, read = forward(parameters, x, options)
+    loss, right, dz = loss_gradient(pre_activations[-1], y, options)
     gradients: list[Array] = []
     for layer in range(len(read) - 1, -1, -1):
-        gradients[:0] = weight_gradient(read[layer], dz)
+        gradients[:0] = kind_of(options, layer).weight_gradient(read[layer], dz)
         if layer > 0:
-            dz = input_gradient(dz, parameters[2 * layer], slope(pre_activations[layer - 1], kind, layer - 1))
+            below = slope(pre_activations[layer - 1], options, layer - 1)
+            dz = kind_of(options, layer).input_gradient(dz, parameters[2 * layer], below)
     return loss, right, gradients
 
 

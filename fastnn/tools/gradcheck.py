@@ -110,7 +110,7 @@ class Question:
     parameters: Sequence[np.ndarray]
     x: np.ndarray
     y: np.ndarray
-    kind: reference.Kind = field(default_factory=reference.Kind)
+    kind: reference.Options = field(default_factory=reference.Options)
     dropout: float = 0.0
     seed: int = 0
     scale: float = 1.0
@@ -168,7 +168,7 @@ def question(case: Case, seed: int) -> Question:
         for layer, units in enumerate(case.sizes[1:-1])
     ]
     sample_weight = random.random(case.batch) + 0.1 if case.weighted else None
-    kind = reference.Kind(case.activations, masks, case.loss, case.smoothing, 0.7, sample_weight)
+    kind = reference.Options(case.activations, masks, case.loss, case.smoothing, 0.7, sample_weight)
     if case.loss != "softmax":
         y = random.standard_normal((case.batch, case.sizes[-1]))
         y = (y > 0) * 1.0 if case.loss == "logistic" else np.abs(y).round() if case.loss == "poisson" else y
@@ -181,7 +181,7 @@ def question(case: Case, seed: int) -> Question:
     raise UsageError("no inputs away from the kinks were found; try another seed")
 
 
-def _near_a_kink(parameters: list[np.ndarray], x: np.ndarray, y: np.ndarray, kind: reference.Kind) -> np.ndarray:
+def _near_a_kink(parameters: list[np.ndarray], x: np.ndarray, y: np.ndarray, kind: reference.Options) -> np.ndarray:
     """Which examples have a unit near the kink of its activation, or an output near that of the loss."""
     pre_activations, _ = reference.forward(parameters, x, kind)
     near = np.zeros(len(x), bool)
