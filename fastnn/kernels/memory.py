@@ -72,7 +72,7 @@ class Work(NamedTuple):
     rows: int  # batch rows there is room for, a multiple of the panel width
     slope_copies: int  # of f′(z): one, which only the owner of a panel writes and reads, or one a thread in predictions
     labels: np.ndarray  # int32 (threads, rows)
-    sample_weight: np.ndarray  # (threads, rows), of the batch, mean 1; all 1 unless `Data.sample_weight` says more
+    sample_weight: np.ndarray  # (threads, rows), of the batch, mean 1; all 1 where there is no `Data.sample_weight`
     lists: Lists | None  # of all threads, one after the other; None for dense input
     clock: np.ndarray | None = None  # int64 (threads, 16): ticks spent on each phase; in the last column, the last mark
 
