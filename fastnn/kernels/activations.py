@@ -10,13 +10,15 @@ import numpy as np
 
 from fastnn.kernels.functions import logistic, normal_density, normal_distribution, tanh
 from fastnn.kernels.jit import inlined, jit
+from fastnn.kernels.numbers import number
 from fastnn.kernels.random import mask_bits, mask_limit, stream
-from fastnn.kernels.tiles import load, multiply, number, part, relu, where_positive
+from fastnn.kernels.tiles import load, multiply, relu, where_positive
+from fastnn.kernels.views import part
 
 # in the order that kernels know them by; `network.ACTIVATIONS` holds the same names
 RELU, LEAKY_RELU, GELU, TANH, LOGISTIC, IDENTITY = range(6)
 LEAK = 0.01  # of leaky ReLU, left of 0
-_MASKS = 2**40  # streams of a seed from here on are for masks, one a layer; those below are for shuffles
+_MASKS = 2**40  # streams of a seed from here on are for masks, one a layer; those below for shuffles (2**41: pictures)
 
 
 class Activation(NamedTuple):

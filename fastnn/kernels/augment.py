@@ -15,8 +15,9 @@ from fastnn.kernels.dense import ROWS
 from fastnn.kernels.host import SHAPE
 from fastnn.kernels.jit import by_type, jit, kernel
 from fastnn.kernels.layout import aligned_zeros, to_panels
+from fastnn.kernels.numbers import number
 from fastnn.kernels.random import mask_bits, mask_limit, stream
-from fastnn.kernels.tiles import number, rank1, store, zeros
+from fastnn.kernels.tiles import rank1, store, zeros
 
 _PICTURES, _NOISE, _DROPS = 2**41, 2**41 + 1, 2**41 + 2  # streams of a seed, beyond those of shuffles and masks
 _BORDER = 2  # zeros around a picture, so that sampling needs no test

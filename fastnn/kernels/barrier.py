@@ -102,7 +102,10 @@ def _offer_core(typingctx):
 
 @jit
 def barrier(team):
-    """Wait until all threads of the team have called this as often as we; no longer once they are told to stop."""
+    """Wait until all threads of the team have called this as often as we; no longer once they are told to stop.
+
+    What a thread wrote before it, the others can read after it.
+    """
     if team.threads == 1:
         return
     ticket = _fetch_add(team.sync, _ARRIVED, 1)

@@ -7,8 +7,9 @@ from fastnn.kernels import clock as phase
 from fastnn.kernels.clock import mark
 from fastnn.kernels.jit import by_type, inlined, jit
 from fastnn.kernels.memory import open_batch
+from fastnn.kernels.numbers import number
 from fastnn.kernels.sparse import invert
-from fastnn.kernels.tiles import number, prefetch
+from fastnn.kernels.views import prefetch
 
 
 @inlined
@@ -32,7 +33,11 @@ def load(data, work, batch, first, n):
 
 
 def load_input(data, batch, lists):
-    """Their features: as panels, or, where the data set is cut into blocks, as lists."""
+    """Their features: as panels, or, where the data set is cut into blocks, as lists.
+
+    Decided by type, since neither branch can be compiled with the other's data: Numba leaves out a branch on
+    ``is None`` only where it is None.
+    """
 
 
 @by_type(load_input)

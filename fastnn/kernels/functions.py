@@ -3,7 +3,7 @@
 import math
 
 from fastnn.kernels.jit import inlined, jit
-from fastnn.kernels.tiles import exponent, nearest, number, power_of_two
+from fastnn.kernels.numbers import exponent, nearest, number, power_of_two
 
 _LOWEST = -87.0  # exp(-87) = 1.6e-38, the smallest normal float32
 _TERMS = 13  # of the Taylor series on |r| ≤ ln(2)/2: the next one is 4e-18

@@ -10,7 +10,7 @@ import numpy as np
 
 from fastnn.kernels.functions import exp, log, logistic, magnitude
 from fastnn.kernels.jit import jit
-from fastnn.kernels.tiles import number
+from fastnn.kernels.numbers import number
 
 # in the order that kernels know them by; `settings.LOSSES` holds the same names
 SOFTMAX, SQUARED, ABSOLUTE, HUBER, LOGISTIC, POISSON = range(6)
@@ -33,7 +33,7 @@ class Examples(NamedTuple):
 
 
 @jit
-def softmax_cross_entropy(z, batch, classes, smoothing, scale, scratch, dz):
+def softmax_cross_entropy(z, examples, classes, smoothing, scale, scratch, dz):
     """dz = scale · v_i · (softmax(z) − t_i), t_i = (1 − ε) · onehot(y_i) + ε / C, v_i its sample weight.
 
     Returns Σ_i −v_i Σ_c t_ic log softmax(z)_ic, and how many are right.
@@ -42,7 +42,7 @@ def softmax_cross_entropy(z, batch, classes, smoothing, scale, scratch, dz):
     """
     width = z.shape[2]
     loss, correct = 0.0, 0
-    y, sample_weight, n = batch
+    y, sample_weight, n = examples
     off = number(smoothing / classes, z)
     on = number(1 - smoothing, z) + off
     top, total, right, mean = scratch[0], scratch[1], scratch[2], scratch[3]  # right: the logit of the right class
@@ -67,7 +67,7 @@ def softmax_cross_entropy(z, batch, classes, smoothing, scale, scratch, dz):
             value = log(total[i]) + (top[i] - (on - off) * right[i] - off * mean[i])
             loss += v * value if i < samples else number(0, z)
             correct += i < samples and right[i] >= top[i]
-            top[i] = number(scale, z) * v
+            top[i] = number(scale, z) * v  # from here on scale · v, and that over Σ exp z
             total[i] = top[i] / total[i]
         for c in range(classes):
             for i in range(width):

@@ -17,7 +17,8 @@ from fastnn.kernels.jit import inlined, view
 from fastnn.kernels.losses import Loss
 from fastnn.kernels.optimizers import Rule
 from fastnn.kernels.sparse import Blocks, Lists
-from fastnn.kernels.tiles import BLOCK, panels, part, rows_of
+from fastnn.kernels.tiles import BLOCK
+from fastnn.kernels.views import panels, part, rows_of
 
 EXAMPLES = -1  # what a first layer reads
 # a row of the table of layers; places are counted in numbers of the flat buffer of parameters

@@ -10,7 +10,8 @@ from typing import NamedTuple
 import numpy as np
 
 from fastnn.kernels.jit import jit
-from fastnn.kernels.tiles import number, part
+from fastnn.kernels.numbers import number
+from fastnn.kernels.views import part
 
 # in the order that kernels know them by; `optimizers.OPTIMIZERS` holds the same names
 SGD, MOMENTUM, NESTEROV, ADAM, RMSPROP = range(5)
@@ -36,7 +37,7 @@ class Rule(NamedTuple):
 
 
 class Step(NamedTuple):
-    """What one step's update depends on."""
+    """What the update of one step depends on; passed on as `now`."""
 
     rate: float  # learning rate
     time: int  # steps so far, this one included
@@ -95,13 +96,13 @@ def nesterov(p, g, m, rate, keep, mu):
 
 
 @jit
-def adam(p, g, m, v, step, keep, rule):
+def adam(p, g, m, v, now, keep, rule):
     """m = β₁ m + (1 − β₁) g,  v = β₂ v + (1 − β₂) g²,  p = keep · p − rate · m̂ / (√v̂ + ε)    (Kingma and Ba 2015).
 
     m̂ = m / (1 − β₁^t) and v̂ = v / (1 − β₂^t); with keep = 1 − rate · decay it is AdamW (Loshchilov and Hutter 2019).
     """
-    r = number(step.rate / (1 - whole_power(rule.beta1, step.time)), p)
-    root = number(1 / math.sqrt(1 - whole_power(rule.beta2, step.time)), p)
+    r = number(now.rate / (1 - whole_power(rule.beta1, now.time)), p)
+    root = number(1 / math.sqrt(1 - whole_power(rule.beta2, now.time)), p)
     b1, b2, epsilon, k = number(rule.beta1, p), number(rule.beta2, p), number(rule.epsilon, p), number(keep, p)
     c1, c2 = number(1 - rule.beta1, p), number(1 - rule.beta2, p)
     for i in range(p.size):
@@ -123,24 +124,24 @@ def rmsprop(p, g, v, rate, keep, rule):
 
 
 @jit
-def update(rule, parameters, gradient, at, size, step, is_weight):
+def update(rule, parameters, gradient, at, size, now, is_weight):
     """One step of the optimizer over `size` numbers from `at`; penalties and decay are on weights, not on biases."""
     p, g = part(parameters, at, size), part(gradient, at, size)
-    keep = 1 - step.rate * rule.decay if is_weight else 1.0
+    keep = 1 - now.rate * rule.decay if is_weight else 1.0
     if is_weight and (rule.l1 > 0 or rule.l2 > 0):
-        regularise(p, g, step.shrink, rule.l1, rule.l2)
-    elif step.shrink != 1:
-        regularise(p, g, step.shrink, 0.0, 0.0)
+        regularise(p, g, now.shrink, rule.l1, rule.l2)
+    elif now.shrink != 1:
+        regularise(p, g, now.shrink, 0.0, 0.0)
     if rule.kind == SGD:
-        sgd(p, g, step.rate, keep)
+        sgd(p, g, now.rate, keep)
     elif rule.kind == MOMENTUM:
-        momentum(p, g, part(rule.first, at, size), step.rate, keep, rule.beta1)
+        momentum(p, g, part(rule.first, at, size), now.rate, keep, rule.beta1)
     elif rule.kind == NESTEROV:
-        nesterov(p, g, part(rule.first, at, size), step.rate, keep, rule.beta1)
+        nesterov(p, g, part(rule.first, at, size), now.rate, keep, rule.beta1)
     elif rule.kind == ADAM:
-        adam(p, g, part(rule.first, at, size), part(rule.second, at, size), step, keep, rule)
+        adam(p, g, part(rule.first, at, size), part(rule.second, at, size), now, keep, rule)
     else:
-        rmsprop(p, g, part(rule.second, at, size), step.rate, keep, rule)
+        rmsprop(p, g, part(rule.second, at, size), now.rate, keep, rule)
 
 
 @jit

@@ -8,16 +8,8 @@ as panels of samples, (B/W, C, W), so that softmax is plain loops over samples s
 from fastnn.kernels.activations import times_slope
 from fastnn.kernels.dense import ROWS, transpose
 from fastnn.kernels.jit import jit
-from fastnn.kernels.tiles import (
-    add,
-    load,
-    number,
-    rank1,
-    rank1_transposed,
-    store,
-    sum_of_row,
-    zeros,
-)
+from fastnn.kernels.numbers import number
+from fastnn.kernels.tiles import add, load, rank1, rank1_transposed, store, sum_of_row, zeros
 
 
 @jit

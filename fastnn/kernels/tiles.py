@@ -6,13 +6,17 @@ a kernel has no edge cases and reads as: load, accumulate, store.
 
 Numba's own vectoriser stays at 256 bits and reloads its accumulators from memory: plainly written loops
 reached a third of the speed of these (``bench/test_kernels.py`` measures the share of the peak).
+
+An *intrinsic* of Numba is called like a function, `rank1(t, x, i, k, w, j)`, and its docstring tells what that call
+does. Its own body runs at compile time: it takes the types of the arguments (and `typingctx`), and returns the
+signature with `codegen`, which writes the LLVM instructions. What is a vector already, LLVM does not vectorise anew:
+sums of tiles stay in the order they are written in.
 """
 
 from llvmlite import ir
 from numba.core import cgutils, types
 from numba.core.errors import TypingError
 from numba.extending import intrinsic, models, register_model
-from numba.np.arrayobj import populate_array
 
 from fastnn.kernels.host import SHAPE
 
@@ -441,139 +445,3 @@ def convert_block(typingctx, source, i, scale, target, m):
         return context.get_dummy_value()
 
     return types.void(source, types.intp, target.dtype, target, types.intp), codegen
-
-
-@intrinsic
-def number(typingctx, value, like):
-    """`value` as a number of the type of `like`, so that no constant widens float32 arithmetic."""
-    dtype = like.dtype if isinstance(like, types.Array) else like
-
-    def codegen(context, builder, signature, args):
-        return context.cast(builder, args[0], signature.args[0], signature.return_type)
-
-    return dtype(value, like), codegen
-
-
-@intrinsic
-def nearest(typingctx, x):
-    """The whole number nearest to `x`, as a float."""
-
-    def codegen(context, builder, signature, args):
-        kind = ir.FunctionType(args[0].type, [args[0].type])
-        name = f"llvm.rint.f{signature.args[0].bitwidth}"
-        return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), [args[0]])
-
-    return x(x), codegen
-
-
-@intrinsic
-def exponent(typingctx, x):
-    """The whole n, as a float, with 2^n ≤ x < 2^(n + 1), for a positive normal x; read from its bits."""
-    bits, mantissa, bias = (32, 23, 127) if x == types.float32 else (64, 52, 1023)
-
-    def codegen(context, builder, signature, args):
-        integer = ir.IntType(bits)
-        biased = builder.lshr(builder.bitcast(args[0], integer), integer(mantissa))
-        return builder.sitofp(builder.sub(biased, integer(bias)), args[0].type)
-
-    return x(x), codegen
-
-
-@intrinsic
-def power_of_two(typingctx, exponent):
-    """2 to a whole `exponent` (-126 to 127 in float32, -1022 to 1023 in float64), written as bits."""
-    bits, mantissa, bias = (32, 23, 127) if exponent == types.float32 else (64, 52, 1023)
-
-    def codegen(context, builder, signature, args):
-        integer = ir.IntType(bits)
-        biased = builder.add(builder.fptosi(args[0], integer), integer(bias))
-        return builder.bitcast(builder.shl(biased, integer(mantissa)), args[0].type)
-
-    return exponent(exponent), codegen
-
-
-@intrinsic
-def prefetch(typingctx, data, first, last):
-    """Ask for the elements `first` to `last` of the C-contiguous array `data`, as if flat, to be brought near."""
-
-    def codegen(context, builder, signature, args):
-        array, first, last = args
-        size = signature.args[0].dtype.bitwidth // 8
-        byte_pointer = ir.IntType(8).as_pointer()
-        data = context.make_array(signature.args[0])(context, builder, array).data
-        base = builder.bitcast(builder.gep(data, [first]), byte_pointer)
-        kind = ir.FunctionType(ir.VoidType(), [byte_pointer] + [ir.IntType(32)] * 3)
-        call = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
-        reach = builder.mul(builder.sub(last, first), first.type(size))
-        with cgutils.for_range_slice(builder, reach.type(0), reach, reach.type(64)) as (offset, _):
-            read, locality, into_data_cache = (ir.IntType(32)(n) for n in (0, 2, 1))
-            builder.call(call, [builder.gep(base, [offset]), read, locality, into_data_cache])
-        return context.get_dummy_value()
-
-    return types.void(data, types.intp, types.intp), codegen
-
-
-@intrinsic
-def part(typingctx, buffer, offset, count):
-    """buffer[offset : offset + count], flat, without reference counting; `panels` says why."""
-    view = types.Array(buffer.dtype, 1, "C")
-
-    def codegen(context, builder, signature, args):
-        buffer, offset, count = args
-        intp = context.get_value_type(types.intp)
-        size = intp(signature.args[0].dtype.bitwidth // 8)
-        array = context.make_array(view)(context, builder)
-        data = context.make_array(signature.args[0])(context, builder, buffer).data
-        shape, strides = cgutils.pack_array(builder, [count]), cgutils.pack_array(builder, [size])
-        populate_array(array, builder.gep(data, [offset]), shape, strides, size, None)
-        return array._getvalue()
-
-    return view(buffer, types.intp, types.intp), codegen
-
-
-@intrinsic
-def rows_of(typingctx, array, first, count):
-    """array[first : first + count] of a C-contiguous array (N, M), without reference counting; `panels` says why."""
-    _check_panel(array)
-    view = types.Array(array.dtype, 2, "C")
-
-    def codegen(context, builder, signature, args):
-        array, first, count = args
-        held = context.make_array(signature.args[0])(context, builder, array)
-        columns = builder.extract_value(held.shape, 1)
-        rows = context.make_array(view)(context, builder)
-        shape = cgutils.pack_array(builder, [count, columns])
-        data = builder.gep(held.data, [builder.mul(first, columns)])
-        populate_array(rows, data, shape, held.strides, held.itemsize, None)
-        return rows._getvalue()
-
-    return view(array, types.intp, types.intp), codegen
-
-
-@intrinsic
-def panels(typingctx, buffer, offset, count, rows):
-    """The panels buffer[offset:] as an array (count, rows, panel_width), without reference counting.
-
-    A slice would count references with atomic operations on one cache line that all threads share.
-    """
-    view = types.Array(buffer.dtype, 3, "C")
-
-    def codegen(context, builder, signature, args):
-        buffer, offset, count, rows = args
-        size = signature.args[0].dtype.bitwidth // 8
-        width = SHAPE.panel_width(size)
-        intp = context.get_value_type(types.intp)
-        data = context.make_array(signature.args[0])(context, builder, buffer).data
-        array = context.make_array(view)(context, builder)
-        steps = [builder.mul(rows, intp(width * size)), intp(width * size), intp(size)]
-        populate_array(
-            array,
-            data=builder.gep(data, [offset]),
-            shape=cgutils.pack_array(builder, [count, rows, intp(width)]),
-            strides=cgutils.pack_array(builder, steps),
-            itemsize=intp(size),
-            meminfo=None,
-        )
-        return array._getvalue()
-
-    return view(buffer, types.intp, types.intp, types.intp), codegen

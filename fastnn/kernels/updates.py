@@ -8,7 +8,7 @@ from fastnn.kernels.barrier import barrier, owned
 from fastnn.kernels.jit import jit
 from fastnn.kernels.memory import weights_in, width_of
 from fastnn.kernels.optimizers import Step, average, limit_norms, update
-from fastnn.kernels.tiles import part
+from fastnn.kernels.views import part
 
 
 @jit

@@ -1,7 +1,7 @@
 """The same mathematics in plain NumPy, float64 unless told otherwise.
 
-Every kernel has its twin here, of the same name, which returns instead of writing and knows nothing of panels,
-threads or tiles. Letters: B batch rows, D inputs, K inputs of a layer, H its units, C classes.
+Every formula of the kernels has its twin here, of the same name, which returns instead of writing and knows nothing of
+panels, threads or tiles. Letters: B batch rows, D inputs, K inputs of a layer, H its units, C classes.
 """
 
 from fastnn.reference.activations import (

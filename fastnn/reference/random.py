@@ -7,7 +7,7 @@ import numpy as np
 Array = np.ndarray
 
 GOLDEN = 0x9E3779B97F4A7C15
-MASKS, PICTURES = 2**40, 2**41  # streams of a seed: of the first layer's dropout, of changed pictures
+MASKS, PICTURES = 2**40, 2**41  # streams of a seed: of dropout, one a layer; of changed pictures
 
 
 def mix(z: int) -> int:
