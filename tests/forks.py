@@ -1,7 +1,8 @@
 """The command in forks of one process that has imported everything: Numba alone takes a second to import.
 
-A fork runs ``python -m fastnn`` with pipes, folder and environment of its own, up to the end of the interpreter. What
-is read while modules are imported (``NUMBA_…``, ``FASTNN_LANES``) is as in the first process.
+A fork runs ``python -m fastnn``, or ``python -c`` where the request begins with ``-c``, with pipes, folder and
+environment of its own, up to the end of the interpreter. What is read while modules are imported (``NUMBA_…``,
+``FASTNN_LANES``) is as in the first process.
 
 Run as a program, this is that process: it reads a request, forks, and writes the exit code, until its input ends.
 """
@@ -138,6 +139,9 @@ if __name__ == "__main__":
     assert threading.active_count() == 1, "only a process of one thread may fork"
     gc.freeze()  # or the collections of each fork would copy every page
     asked = serve(socket.socket(fileno=int(sys.argv[1])))
-    if asked is not None:
+    if asked is not None and asked[:1] == ["-c"]:
+        sys.argv = ["-c", *asked[2:]]
+        exec(compile(asked[1], "<string>", "exec"), {"__name__": "__main__"})
+    elif asked is not None:
         sys.argv = ["fastnn", *asked]
         runpy.run_module("fastnn", run_name="__main__", alter_sys=True)

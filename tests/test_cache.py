@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, fastnn
+from conftest import ROOT, fastnn, python
 
 from fastnn.kernels import cache as cache_module
 
@@ -31,17 +31,28 @@ print("value", float(out[0, 0, 0]) / SHAPE.rows, "compiled", gradient_product.st
 """
 
 
-def run_script(package: Path, cache: Path | str, **env: str) -> str:
-    environment = {**os.environ, "PYTHONPATH": str(package), "FASTNN_CACHE_DIR": str(cache), **env}
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", SCRIPT],
-        cwd=package,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
+def run_script(cache: Path | str) -> str:
+    """In a process of its own: a fork of one that has imported all, and compiled nothing."""
+    return said(python("import warnings; warnings.simplefilter('error')\n" + SCRIPT, FASTNN_CACHE_DIR=str(cache)))
+
+
+def run_script_anew(package: Path, cache: Path | str) -> str:
+    """In one that imports all by itself."""
+    environment = {**os.environ, "PYTHONPATH": str(package), "FASTNN_CACHE_DIR": str(cache)}
+    return said(
+        subprocess.run(
+            [sys.executable, "-W", "error", "-c", SCRIPT],
+            cwd=package,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
     )
+
+
+def said(done: subprocess.CompletedProcess[str]) -> str:
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     return done.stdout
@@ -55,7 +66,7 @@ def kept(cache: Path) -> list[Path]:
 def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A cache in which the kernel of the script is, for tests to copy."""
     folder = tmp_path_factory.mktemp("compiled")
-    assert "unkept None" in run_script(ROOT, folder)
+    assert "unkept None" in run_script_anew(ROOT, folder)
     return folder
 
 
@@ -68,17 +79,16 @@ def cache(compiled: Path, tmp_path: Path) -> Path:
 def test_the_second_process_loads_what_the_first_compiled(cache: Path) -> None:
     (first,) = kept(cache)
     written = first.stat().st_mtime_ns
-    run_script(ROOT, cache)
+    run_script_anew(ROOT, cache)
     assert kept(cache) == [first]
     assert first.stat().st_mtime_ns == written
     assert first.parent.stat().st_mode & 0o777 == 0o700
 
 
-def test_editing_a_primitive_rebuilds_the_kernels(tmp_path: Path) -> None:
+def test_editing_a_primitive_rebuilds_the_kernels(cache: Path, tmp_path: Path) -> None:
     """The callee is in another file than the kernel: Numba's own cache would not notice."""
-    package, cache = tmp_path / "copy", tmp_path / "cache"
+    package = tmp_path / "copy"
     shutil.copytree(ROOT / "fastnn", package / "fastnn", ignore=shutil.ignore_patterns("__pycache__"))
-    assert "value 1.0" in run_script(package, cache)
     assert len(kept(cache)) == 1
     tiles = package / "fastnn" / "kernels" / "tiles.py"
     source = tiles.read_text()
@@ -88,10 +98,10 @@ def test_editing_a_primitive_rebuilds_the_kernels(tmp_path: Path) -> None:
     )
     assert edited != source
     tiles.write_text(edited + "\n\ndef builder_twice(emit, v):\n    return emit.builder.fadd(v, v)\n")
-    assert "value 2.0" in run_script(package, cache)
+    assert "value 2.0" in run_script_anew(package, cache)
     assert len(kept(cache)) == 2
     tiles.write_text(source)
-    assert "value 1.0" in run_script(package, cache)
+    assert "value 1.0" in run_script_anew(package, cache)
     assert len(kept(cache)) == 2
 
 
@@ -102,7 +112,7 @@ def test_damaged_files_are_compiled_anew(damage: str, cache: Path) -> None:
     if damage == "folder":
         path.unlink()
         path.mkdir()
-        run_script(ROOT, cache)
+        run_script(cache)
         return
     flipped = bytearray(good)
     flipped[random.Random(0).randrange(len(good))] ^= 16
@@ -114,7 +124,7 @@ def test_damaged_files_are_compiled_anew(damage: str, cache: Path) -> None:
         "swapped": good[32:] + good[:32],
     }[damage]
     path.write_bytes(bad)
-    run_script(ROOT, cache)
+    run_script(cache)
     assert kept(cache) == [path]
     assert path.read_bytes() != bad
 
@@ -165,7 +175,7 @@ def test_machine_code_of_old_versions_is_forgotten(tmp_path: Path) -> None:
         then = time.time() - days * 24 * 3600
         os.utime(folder, (then, then))
     (tmp_path / "kernels").chmod(0o700)
-    run_script(ROOT, tmp_path)
+    run_script(tmp_path)
     assert not (tmp_path / "kernels" / "old").exists()
     assert (tmp_path / "kernels" / "recent" / "x.bin").exists()
 
@@ -189,8 +199,8 @@ def test_processes_that_compile_at_once_all_succeed(tmp_path: Path) -> None:
 def test_a_folder_that_cannot_be_written_is_no_error(tmp_path: Path) -> None:
     blocked = tmp_path / "file"
     blocked.write_text("not a folder")
-    assert "unkept None" not in run_script(ROOT, blocked / "cache")
-    assert "unkept /proc/nowhere" in run_script(ROOT, "/proc/nowhere")
+    assert "unkept None" not in run_script(blocked / "cache")
+    assert "unkept /proc/nowhere" in run_script("/proc/nowhere")
     done = fastnn("doctor", FASTNN_CACHE_DIR="/proc/nowhere")
     assert done.returncode == 0
     assert "not used: /proc/nowhere" in done.stdout
@@ -238,7 +248,7 @@ def test_a_folder_that_others_can_write_is_not_trusted(cache: Path) -> None:
     (path,) = kept(cache)
     path.parent.chmod(0o777)
     written = path.stat().st_mtime_ns
-    run_script(ROOT, cache)
+    run_script(cache)
     assert path.stat().st_mtime_ns == written
     done = fastnn("doctor", FASTNN_CACHE_DIR=str(cache))
     assert "can be written by other users" in done.stdout

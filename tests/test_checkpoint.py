@@ -18,7 +18,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from conftest import ROOT, clean_error, fastnn, make_dataset
+from conftest import ROOT, clean_error, fastnn, make_dataset, python
 from safetensors.numpy import save_file
 
 from fastnn import files
@@ -498,13 +498,7 @@ def test_a_process_that_dies_at_any_moment_of_a_save_leaves_a_sound_checkpoint(t
     """Five forks of one process, each of which dies at another moment."""
     for number in range(len(MOMENTS)):
         (tmp_path / str(number)).mkdir()
-    done = subprocess.run(
-        [sys.executable, "-c", DYING, str(ROOT / "tests"), str(tmp_path)],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = python(DYING, ROOT / "tests", tmp_path)
     assert done.stdout.split() == ["9"] * len(MOMENTS), done.stderr
     for number, moment in enumerate(MOMENTS):
         folder = tmp_path / str(number)

@@ -26,7 +26,6 @@ from fastnn.cli.app import app
 from fastnn.cli.main import _open_standard_files, run
 from fastnn.distribution import NAME
 from fastnn.model.model import Model
-from fastnn.model.store import shipped
 from fastnn.tools.bench import Phase, Row
 from fastnn.tools.gradcheck import Check
 from fastnn.tools.warmup import Warm
@@ -432,10 +431,12 @@ NO_WORK: dict[str, Any] = {  # in place of what takes long: what is said about i
     "fastnn.tools.bench.table": lambda threads: iter([Row("work", 1.0, 1.0, 1.0)]),
     "fastnn.tools.bench.phases": lambda *asked: [Phase("step", (1.0,), 1.0)],
 }
+# a small model: the one that is shipped takes 3 s to write and to try
+CONVERT = ("convert", str(ROOT / "tests" / "golden" / "linear.pt"), "m.npz", "--activation", "relu")
 SAYING: tuple[tuple[str, ...], ...] = (
     *(("data",), ("doctor",), ("show",), ("warmup",), ("gradcheck",), ("bench",), ("bench", "--phases")),
     *(("predict", str(SAMPLE)), ("plot", "weights", "--text")),
-    ("convert", str(shipped()), "m.npz"),
+    CONVERT,
 )
 
 
@@ -492,7 +493,7 @@ def test_a_full_stdout_is_named_by_a_process_too(command: tuple[str, ...]) -> No
 @pytest.mark.parametrize(("closed", "code"), [(">&-", 1), ("2>&-", 0), ("<&-", 0)])
 def test_standard_files_that_are_closed(closed: str, code: int, tmp_path: Path) -> None:
     """The next file that is opened must not be taken for one of them."""
-    command = f"exec {shlex.quote(sys.executable)} -m fastnn convert {shlex.quote(str(shipped()))} m.npz {closed}"
+    command = f"exec {shlex.quote(sys.executable)} -m fastnn {shlex.join(CONVERT)} {closed}"
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
         ["sh", "-c", command], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False

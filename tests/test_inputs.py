@@ -12,6 +12,7 @@ import hostile
 import numpy as np
 import pytest
 from conftest import ROOT, make_dataset
+from conftest import fastnn as command
 
 import fastnn
 from fastnn.datasets import Dataset, Split, checked_split, load
@@ -254,10 +255,11 @@ def test_a_truncated_numpy_file(tmp_path: Path) -> None:
 
 def test_the_command_trains_without_a_test_set(tmp_path: Path) -> None:
     folder = write_folder(tmp_path / "d", make_dataset(203, 17, 3, "uint8"), test=False)
-    command = [sys.executable, "-m", "fastnn", "train", "--data", str(folder), "-e", "1", "-o", str(tmp_path / "m")]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
+    train = ("train", "--data", folder, "-e", 1, "-o", tmp_path / "m")
+    done = command(*train)
+    assert done.returncode == 0, done.stderr
     assert "of the training examples (there are no test examples)" in done.stdout
-    done = subprocess.run([*command, "--json"], capture_output=True, text=True, check=True, cwd=ROOT)
+    done = command(*train, "--json")
     assert json.loads(done.stdout.splitlines()[-1])["test_accuracy"] is None
 
 
