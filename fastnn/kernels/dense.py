@@ -2,7 +2,9 @@
 
 Letters are those of `memory`: B batch rows, K inputs of a layer, H its units, W the panel width. A matrix (B, H) is cut
 into *panels* of W columns, (H/W, B, W), its last columns padded with zeros; weights (K, H) into (H/W, K, W). Each
-kernel works on the panels from `own[0]` up to `own[1]`, that one excepted, which its thread owns.
+kernel works on the panels from `own[0]` up to `own[1]`, that one excepted, which its thread owns. It sums in tiles:
+`rank1(t, x, i, k, w, j)` is t[r, :] + x[i + r, k] · w[j, :] for the rows r of a tile; `rank1_transposed` takes
+x[i, k + r] instead.
 """
 
 from fastnn.kernels.activations import activate_tile, times_slope

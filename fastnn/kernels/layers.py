@@ -35,6 +35,6 @@ def add_weight_gradient(layer, batch, lists, panels):
 
 
 @jit
-def pass_gradient(layer, batch, below, dx, own):
-    """dx = (dz @ w.T) · f′(z) of the layer that it reads, own panels of that one."""
-    input_gradient(layer.dz, layer.w, layer.units, batch.rows, batch.scratch, dx, own, below)
+def pass_gradient(layer, batch, below, dx, own_below):
+    """dx = (dz @ w.T) · f′(z) of the layer that it reads, the own panels of that one."""
+    input_gradient(layer.dz, layer.w, layer.units, batch.rows, batch.scratch, dx, own_below, below)

@@ -21,7 +21,8 @@ from fastnn.kernels.tiles import BLOCK
 from fastnn.kernels.views import panels, part, rows_of
 
 EXAMPLES = -1  # what a first layer reads
-# a row of the table of layers; places are counted in numbers of the flat buffer of parameters
+# a row of the table of layers, the output layer's the last; places are counted in numbers of the flat buffer of
+# parameters. In a chain of layers `adds` is 0 and `last` is 1.
 LAYER = np.dtype(
     [
         ("kind", np.int64),  # of `layers.KINDS`
@@ -121,7 +122,7 @@ class Layer(NamedTuple):
     dw: np.ndarray  # where the gradient of w is added
     db: np.ndarray
     a: np.ndarray  # f(z) (H/W, B, W)
-    slope: np.ndarray  # f′(z) (H/W, B, W)
+    slope: np.ndarray  # f′(z) (H/W, B, W); of plain ReLU the activations, positive where it is 1
     dz: np.ndarray  # gradient of z (H/W, B, W)
 
 
@@ -136,7 +137,7 @@ class Output(NamedTuple):
     b: np.ndarray  # (C/W, W)
     dw: np.ndarray
     db: np.ndarray
-    parts: np.ndarray  # (K/W · B/W, C, W): each owner's part of the logits
+    parts: np.ndarray  # (K/W · B/W, C, W): a part of the logits from each panel of inputs
 
 
 @inlined

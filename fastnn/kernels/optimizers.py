@@ -14,7 +14,7 @@ from fastnn.kernels.numbers import number
 from fastnn.kernels.views import part
 
 # in the order that kernels know them by; `optimizers.OPTIMIZERS` holds the same names
-SGD, MOMENTUM, NESTEROV, ADAM, RMSPROP = range(5)
+SGD, MOMENTUM, NESTEROV, ADAM, RMSPROP = range(5)  # SGD here has penalties or limits; plain SGD has no rule
 
 
 class Rule(NamedTuple):

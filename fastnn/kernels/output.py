@@ -1,8 +1,8 @@
 """The output layer: logits, and the gradients through it.
 
-Its weights are kept transposed, (K/W, C, W), and owned by panels of *inputs*: each thread turns the
-activations it owns into a part of the logits, and only these small parts cross between cores. Logits are kept
-as panels of samples, (B/W, C, W), so that softmax is plain loops over samples side by side.
+Its weights are kept transposed, (K/W, C, W), and owned by panels of *inputs*: each thread turns every panel of
+activations it owns into a part of the logits, and only these small parts cross between cores. Logits are kept as panels
+of samples, (B/W, C, W), so that softmax is plain loops over samples side by side.
 """
 
 from fastnn.kernels.activations import times_slope

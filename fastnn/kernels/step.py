@@ -6,8 +6,9 @@ order; the *update* of the parameters.
 Who does what. The weights of a hidden layer, its activations and its gradient are cut into the same panels of units,
 and each belongs to one thread (`owned`). The output layer's weights are cut by inputs, so that their owner is that of
 the activations they meet. A thread writes what it owns and nothing else, and waits at a `barrier` only before it reads
-what others write: the activations below a hidden layer, the parts of the logits, the gradient above a hidden layer.
-What all threads need of a batch, its examples and its loss, each computes for itself: that is cheaper than a barrier.
+what others write (the activations below a hidden layer, the parts of the logits, the gradient above a hidden layer), or
+changes what others read. What all threads need of a batch, its examples and its loss, each computes for itself: that
+is cheaper than a barrier.
 
 When weights change. In plain SGD the gradient of the logits carries −rate / n (`gradient_scale`), and `net.gradient` is
 `net.parameters`: adding the weight gradient *is* the update. Other rules have a buffer for the gradient, and
@@ -15,8 +16,9 @@ When weights change. In plain SGD the gradient of the logits carries −rate / n
 that read the examples, and for the output layer. All threads read the other weights there (`pass_gradient`), so these
 are late: they change in the next step, after the barrier before their layer, just before they are read again.
 
-That is why activations, and parts of the logits, have two copies, which steps take in turn: a late update reads the
-activations of its own step, while faster threads write those of the next.
+Steps take two copies of the activations in turn, because a late update reads those of its own step when those of the
+next are there already; and two of the parts of the logits, because a fast thread may write the next ones while others
+still add these.
 """
 
 import math
@@ -91,7 +93,7 @@ def step_at(span, step):
 
 @jit
 def logits(net, work, batch, team):
-    """batch.z = x @ w + b of the output layer: each owner's part, then every thread sums all parts for itself."""
+    """batch.z = x @ w + b of the output layer: a part from each panel of inputs, then every thread sums all."""
     output, scratch = output_at(net, work, batch, team), batch.scratch[0]
     partial_logits(output.x, output.w, output.b, output.inputs, batch.rows, scratch, output.parts, output.own)
     mark(work.clock, team.thread, phase.OUTPUT)
