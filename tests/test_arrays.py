@@ -394,7 +394,10 @@ def test_a_preset_may_be_changed_without_its_own_numbers_getting_in_the_way() ->
 # what lies in a file stays there
 
 
-@pytest.mark.parametrize("changes", [{}, {"input_noise": 0.3, "input_dropout": 0.2}, {"class_weight": "balanced"}])
+WEIGHED = {"class_weight": "balanced", "dropout": 0.2}  # by the kernel that the check of gradients compiles too
+
+
+@pytest.mark.parametrize("changes", [{}, {"input_noise": 0.3, "input_dropout": 0.2}, WEIGHED])
 @pytest.mark.parametrize("features", ["raw", "standard"])
 @pytest.mark.parametrize("validation", [0.0, 0.25])
 def test_mapped_arrays_train_the_same_model_and_are_not_copied(

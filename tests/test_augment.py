@@ -131,11 +131,18 @@ def picture_dataset(n: int = 90) -> Dataset:
     return Dataset("blobs", pictures(n, (28, 28)), None, ("a", "b", "c"), (28, 28))
 
 
-@pytest.mark.parametrize("changes", [ALL, {"input_noise": 0.1, "input_dropout": 0.2, "class_weight": "balanced"}])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        ALL,
+        pytest.param({**ALL, "dropout": 0.2}, marks=pytest.mark.long),  # another kernel, of both halves
+        {"input_noise": 0.1, "input_dropout": 0.2, "class_weight": "balanced", "dropout": 0.2},
+    ],
+)
 def test_runs_are_the_same_for_any_threads_and_cuts(changes: dict[str, object]) -> None:
     hashes = set()
     for threads, cut in ((1, 10**6), (2, 1), (3, 2)):
-        settings = Settings((20,), 3, 16, dropout=0.2, threads=threads, **changes)  # type: ignore[arg-type]
+        settings = Settings((20,), 3, 16, threads=threads, **changes)  # type: ignore[arg-type]
         run = Training(picture_dataset(), settings)
         run._batches.most_steps = min(run._batches.most_steps, cut)
         list(run)

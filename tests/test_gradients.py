@@ -38,13 +38,17 @@ from fastnn.tools.gradcheck import (
 from fastnn.training.run import Training
 from fastnn.training.settings import ACTIVATIONS, LOSSES, Settings
 
+# all but targets with weights of examples: two more kernels, whose losses are compared with their twins anyway
+MOST = tuple(case for case in CASES if not (case.weighted and case.loss != "softmax"))
 
-def test_all_gradients_within_their_bounds() -> None:
-    checks = list(check(seed=0))
-    assert {len(case.sizes) - 2 for case in CASES} == {0, 1, 2, 3}
-    assert {name for case in CASES for name in case.activations or ("relu",)} == set(ACTIVATIONS)
-    assert {case.loss for case in CASES} == set(LOSSES)
-    assert len(checks) == 3 * sum(2 * (len(case.sizes) - 1) for case in CASES)
+
+@pytest.mark.parametrize("cases", [MOST, pytest.param(CASES, marks=pytest.mark.long)], ids=["most", "all"])
+def test_all_gradients_within_their_bounds(cases: tuple[Case, ...]) -> None:
+    checks = list(check(0, cases))
+    assert {len(case.sizes) - 2 for case in cases} == {0, 1, 2, 3}
+    assert {name for case in cases for name in case.activations or ("relu",)} == set(ACTIVATIONS)
+    assert {case.loss for case in cases} == set(LOSSES)
+    assert len(checks) == 3 * sum(2 * (len(case.sizes) - 1) for case in cases)
     assert not [c for c in checks if not c.passed]
 
 

@@ -6,6 +6,7 @@ import ast
 import importlib
 import pkgutil
 from collections.abc import Iterator
+from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -59,10 +60,10 @@ ONLY_IN = {
 MOST_LINES, MOST_PARAMETERS = 600, 8
 
 
-def modules() -> Iterator[tuple[Path, str, ast.Module]]:
-    for path in sorted(PACKAGE.rglob("*.py")):
-        part = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
-        yield path, part, ast.parse(path.read_text())
+@cache
+def modules() -> list[tuple[Path, str, ast.Module]]:
+    parts = [(path, path.relative_to(PACKAGE).parts[0].removesuffix(".py")) for path in sorted(PACKAGE.rglob("*.py"))]
+    return [(path, part, ast.parse(path.read_text())) for path, part in parts]
 
 
 def imports(tree: ast.Module) -> Iterator[str]:

@@ -90,15 +90,30 @@ EXTRAS = [
     {"dropout": 0.3, "label_smoothing": 0.1, "class_weight": "balanced"},
     {"activation": ("gelu",), "clip_norm": 0.3, "max_norm": 0.9, "averaging": 0.95, "l2": 0.01, "warmup_epochs": 1.5},
 ]
+# Each alone in the longer campaigns, the last has most of them. `train_steps` is compiled anew for what a run has of
+# activations, an optimizer's rule and weights of examples, and for its input, which takes 6 s of CPU on a slow machine.
+# So the last has weights here, as the one before it; without hidden layers, neither; and sparse input, which gives the
+# bits of the dense one with all of this (`test_same_bits_for_any_threads_and_either_input`), is compared when plain.
+MUCH = EXTRAS[-1] | {"class_weight": "balanced"}
+NETS = {(): ({}, EXTRAS[-1])} | dict.fromkeys([(33,), (20, 40), (9, 35, 12)], ({}, EXTRAS[-2], MUCH))
 
 
-@pytest.mark.parametrize("mode", ["dense", "sparse"])
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize(
-    "extras",  # each alone in the longer campaigns, the last has most of them
-    [pytest.param(e, id="-".join(e) or "plain", marks=pytest.mark.long if e in EXTRAS[1:-2] else ()) for e in EXTRAS],
+    ("hidden", "extras", "mode"),
+    [
+        pytest.param(
+            hidden,
+            extras,
+            mode,
+            id=f"{'-'.join(map(str, hidden)) or 'no hidden layer'}-{'-'.join(extras) or 'plain'}-{mode}",
+            marks=() if extras in quick and (mode == "dense" or not extras) else pytest.mark.long,
+        )
+        for hidden, quick in NETS.items()
+        for extras in (*EXTRAS, MUCH)
+        for mode in ("dense", "sparse")
+    ],
 )
-@pytest.mark.parametrize("hidden", [(), (33,), (20, 40), (9, 35, 12)])
 def test_runs_are_those_of_the_reference(
     hidden: tuple[int, ...], extras: dict[str, object], optimizer: str, mode: str
 ) -> None:
@@ -160,7 +175,14 @@ def reference_run(run: Training) -> tuple[list[np.ndarray], list[float]]:
 
 
 @pytest.mark.parametrize("hidden", [(128,), (70, 100, 40)])
-@pytest.mark.parametrize("extras", [{}, EXTRAS[-1], {"dropout": 0.5}], ids=["adam", "much", "dropout"])
+@pytest.mark.parametrize(
+    "extras",
+    [
+        pytest.param({}, id="adam", marks=pytest.mark.long),  # whose dense kernel no other test takes
+        pytest.param({"dropout": 0.5}, id="dropout"),
+        pytest.param(EXTRAS[-1], id="much"),
+    ],
+)
 def test_same_bits_for_any_threads_and_either_input(hidden: tuple[int, ...], extras: dict[str, object]) -> None:
     dataset = make_dataset(301, 90, 5, "uint8", zeros=0.7)
     hashes = set()

@@ -201,7 +201,7 @@ def test_asdict_of_settings_is_json() -> None:
 
 def test_losses_by_targets_train_from_python() -> None:
     random = np.random.default_rng(0)
-    x = random.standard_normal((400, 3))
+    x = random.standard_normal((400, 3)).astype(np.float32)
     y = np.stack([x @ [1, -2, 0.5], x[:, 0] ** 2], 1)
     for loss in ("squared", "absolute", "huber"):
         model = package.train((x, y), 40, loss=loss, optimizer="adam", learning_rate=0.01, epochs=60)
@@ -217,13 +217,16 @@ def test_losses_by_targets_train_from_python() -> None:
 
 
 def test_sample_weights_are_repeats_and_zero_is_absence() -> None:
-    """Full batches in float64: an example of weight 2 is the same as two of it, also where features are scaled."""
+    """Full batches in float64: an example of weight 2 is the same as two of it, also where features are scaled.
+
+    With tanh, as the check of gradients compiles that kernel too.
+    """
     data = make_dataset(40, 6, 3, "float64").train
     sample_weight = np.arange(40) % 3
     repeated = np.repeat(np.arange(40), sample_weight)
     runs = []
     for arrays in ((data.x, data.y, sample_weight), (data.x[repeated], data.y[repeated], None)):
-        run = Training(from_arrays(*arrays), Settings((7,), 5, 1000), "float64")
+        run = Training(from_arrays(*arrays), Settings((7,), 5, 1000, activation=("tanh",)), "float64")
         list(run)
         runs.append(run.model().parameters)
         run.close()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import subprocess
 import sys
 import threading
 from dataclasses import replace
@@ -12,7 +11,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from conftest import ROOT, make_dataset
+from conftest import ROOT, make_dataset, python
 
 import fastnn
 from fastnn import reference
@@ -66,9 +65,11 @@ def test_a_run_is_the_reference_run(hidden: tuple[int, ...], batch: int, mode: s
         np.testing.assert_allclose(found, expected, rtol=1e-8, atol=1e-10)
 
 
-def test_golden_losses() -> None:
+@pytest.mark.parametrize("kind", ["float64", pytest.param("uint8", marks=pytest.mark.long)])
+def test_golden_losses(kind: str) -> None:
     """Ten epochs as they were when this was written (float64, so that no CPU changes them visibly)."""
     dataset = make_dataset(300, 10, 4, "uint8", zeros=0.5)
+    dataset = replace(dataset, train=replace(dataset.train, x=dataset.train.x.astype(kind)))
     losses = [e.loss for e in run_of(dataset, hidden=(16, 8), epochs=10, seed=1, dtype="float64")]
     assert losses == pytest.approx(GOLDEN, rel=1e-7)
 
@@ -310,7 +311,8 @@ for epoch in run:
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 """
-    done = subprocess.run([sys.executable, "-c", script, str(ROOT)], capture_output=True, text=True, check=True)
+    done = python(script, ROOT)
+    assert done.returncode == 0, done.stderr
     assert int(done.stdout) < 8_192  # kilobytes (bytes on macOS: then all the stricter)
 
 
@@ -345,13 +347,7 @@ if child == 0:
     os._exit(0 if fastnn.train(data, (40,), epochs=2, threads=2).sha256 == parent else 9)
 print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", script, str(ROOT)],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=True,
-    )
+    done = python(script, ROOT, timeout=60)
     assert done.stdout.strip() == "0"
 
 
@@ -386,7 +382,7 @@ for _ in range(100):
     model.predict(small.train.x, engine="kernels", threads=2)
 print(before == held(), before, held())
 """
-    done = subprocess.run([sys.executable, "-c", script, str(ROOT)], capture_output=True, text=True, check=True)
+    done = python(script, ROOT)
     assert done.stdout.startswith("True"), done.stdout
 
 

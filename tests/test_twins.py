@@ -15,7 +15,6 @@ import numpy as np
 import pytest
 import scipy.ndimage
 import scipy.special
-import scipy.stats
 from conftest import ROOT
 from panels import DTYPES, Callable, random
 
@@ -298,6 +297,8 @@ def test_gaussians() -> None:
 
 
 def test_twins_of_numbers_are_those_of_scipy() -> None:
+    import scipy.stats  # 2 s, which every worker would take while it collects
+
     z = np.linspace(-9, 9, 101)
     np.testing.assert_allclose(reference.normal_distribution(z), scipy.special.ndtr(z), rtol=1e-12)
     np.testing.assert_allclose(reference.normal_density(z), scipy.stats.norm.pdf(z), rtol=1e-12)

@@ -738,7 +738,7 @@ def test_a_net_is_trained_and_then_answers(port: int) -> None:
         "hidden": "20",
         "epochs": "2",
         "batch_size": "64",
-        "optimizer": "adam",
+        "optimizer": "sgd",  # by the kernel that has trained `model`
         "learning_rate": "",
         "data": "strokes",
     }
@@ -876,6 +876,8 @@ def test_how_many_may_listen_and_how_much_may_be_asked_for(monkeypatch: pytest.M
         with pytest.raises(UsageError):
             session._settings(asked)
     assert session._settings({}) == (package.Settings(hidden=()), "auto")
+    adam = {"optimizer": "adam", "learning_rate": "", "hidden": "20"}
+    assert session._settings(adam) == (package.Settings(hidden=(20,), optimizer="adam"), "auto")
     monkeypatch.setattr(session, "MOST_PARAMETERS", 785 * 5 + 6 * 10)
     assert session._settings({"hidden": "5", "data": "strokes"})[1] == "strokes"
     monkeypatch.setattr(session, "MOST_PARAMETERS", 785 * 5 + 6 * 10 - 1)
