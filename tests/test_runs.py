@@ -465,3 +465,14 @@ def test_the_command_begins_from_a_model(tmp_path: Path) -> None:
     ):
         assert message in clean_error(fastnn("train", "--data", "second.npz", *arguments, cwd=tmp_path), code)
     assert "--from" in fastnn("train", "--help").stdout
+
+
+def test_a_model_is_there_before_the_first_epoch(tmp_path: Path) -> None:
+    run = package.Training(package.draw_strokes(60, seed=1), Settings(8, 2, validation=0.2))
+    model = run.model()
+    for name in ("m.safetensors", "m.npz", "m.json"):
+        model.save(tmp_path / name)
+        history = package.load(tmp_path / name).description.history
+        assert (history.epochs, history.best_epoch, history.best_validation_loss) == (0, None, None)
+    list(run)
+    assert run.model().description.history.best_epoch in (1, 2)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,6 +19,7 @@ from fastnn import reference
 from fastnn.datasets import Dataset, from_arrays
 from fastnn.errors import DataError, DivergedError, UsageError
 from fastnn.kernels.step import predict_logits, train_steps
+from fastnn.model.store import tensors_sha256
 from fastnn.network import Network
 from fastnn.training import schedules
 from fastnn.training.run import Progress, Settings, Training, best_threads, shuffled
@@ -122,6 +124,21 @@ def test_seeds_differ_and_shuffles_differ_by_epoch(small: Dataset) -> None:
     orders = [tuple(shuffled(50, seed, epoch)) for seed in (0, 1) for epoch in (0, 1)]
     assert len(set(orders)) == 4
     assert all(sorted(order) == list(range(50)) for order in orders)
+
+
+def test_trainings_at_once_are_those_one_after_the_other() -> None:
+    """Eight in one process, each with threads of its own: nothing is shared but the machine."""
+    dataset = make_dataset(301, 90, 5, "uint8", zeros=0.7)
+
+    def train(n: int) -> tuple[str, float]:
+        run = run_of(dataset, hidden=(40,) * (1 + n % 2), seed=n, threads=1 + n % 3, input=("dense", "sparse")[n // 4])
+        losses = [epoch.loss for epoch in run]
+        return tensors_sha256(run.model().parameters), losses[-1]
+
+    one_after_the_other = [train(n) for n in range(8)]
+    assert len(set(one_after_the_other)) == 8
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(train, range(8))) == one_after_the_other
 
 
 @pytest.mark.parametrize("mode", ["dense", "sparse"])

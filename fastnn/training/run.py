@@ -8,6 +8,7 @@ interruptions.
 from __future__ import annotations
 
 import hashlib
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import InitVar, asdict, dataclass, field
@@ -479,8 +480,8 @@ class Training:
                 last.loss if last else None,
                 last.accuracy if last else None,
                 curves(self.history),
-                watch.best_epoch if self.validation else None,
-                watch.best if self.validation else None,
+                watch.best_epoch or None,  # before the first epoch, and without validation, there is none
+                watch.best if math.isfinite(watch.best) else None,
             ),
             data=TrainingData(dataset.name, len(self.train_split), self.data_sha256),
             calibration=self.calibration,
