@@ -846,10 +846,11 @@ def test_a_training_that_is_stopped_later_keeps_what_was_learned(monkeypatch: py
     kept = list[str]()
     monkeypatch.setattr(session, "load", lambda name: make_dataset(60, 784, 10))
     found = session.TrainingSession(lambda name, model: kept.append(name), kept.remove)
-    record = Training._record
+    record, refused = Training._record, threading.Event()
 
     def stop_after_two(self: Training) -> Any:
         if self.state.epoch == 2:
+            assert refused.wait(30)  # or it could end before the other is asked for
             found.stop()
         return record(self)
 
@@ -857,6 +858,7 @@ def test_a_training_that_is_stopped_later_keeps_what_was_learned(monkeypatch: py
     found.start({"epochs": "500", "hidden": "4"})
     with pytest.raises(RefusedError) as raised:
         found.start({"epochs": "500", "hidden": "4"})
+    refused.set()
     assert raised.value.status == 409
     *_, done = heard(found)
     assert done["text"].startswith("stopped: 784-4-10 reads ")
