@@ -113,6 +113,7 @@ def test_a_gradient_is_the_sum_of_those_of_parts_by_any_threads(hidden: tuple[in
             assert relative_error(a, g) < 1e-5, name
 
 
+@pytest.mark.long  # a kernel of its own
 def test_sample_weights_count_in_parts_as_in_the_whole() -> None:
     network, data = Network.mlp(50, (33,), 4), make_dataset(45, 50, 4).train
     weight = np.random.default_rng(5).random(45) * 3
@@ -143,7 +144,9 @@ def test_parts_are_summed_along_a_binary_tree(count: int) -> None:
     "settings",
     [
         {"optimizer": "sgd"},
-        {"optimizer": "adamw", "clip_norm": 0.5, "max_norm": 1.0, "averaging": 0.9},
+        pytest.param(
+            {"optimizer": "adamw", "clip_norm": 0.5, "max_norm": 1.0, "averaging": 0.9}, marks=pytest.mark.long
+        ),
         pytest.param({"optimizer": "momentum"}, marks=pytest.mark.long),
     ],
     ids=lambda settings: settings["optimizer"],
@@ -190,7 +193,7 @@ def test_units_that_only_fill_a_panel_count_in_no_norm(limit: dict[str, float]) 
     settings = Settings(
         (9, 7), 1, 30, 1.0, activation="logistic", optimizer="momentum", schedule="constant", features="raw", **limit
     )
-    run = Training(from_arrays(x, y), settings, "float64")
+    run = Training(from_arrays(x, y, np.ones(30)), settings, "float64")  # weights: as the kernel of test_optimizers has
     before = [p.astype("float64") for p in run.network.initial_parameters(0)]
     _, _, gradient = reference.gradient(before, x, y, reference.Options(("logistic",) * 2))
     list(run)
