@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from fastnn.errors import UsageError
+from fastnn.errors import ArgumentTypeError, UsageError, printable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 MAX_UNITS = 2**20
 MAX_PARAMETERS = 2**28
 ACTIVATIONS = ("relu", "leaky-relu", "gelu", "tanh", "logistic", "identity")  # in the order kernels know them by
+LAYER_KINDS = ("dense",)  # in the order kernels know them by
 INITIALISATIONS = ("he", "glorot")
 
 
@@ -28,9 +29,9 @@ class Dense:
     activation : str
         One of `ACTIVATIONS`; ``"identity"`` for the logits of the last layer.
     reads : int, optional
-        Index of the layer whose result is x; -1 for the examples. In a network it is the layer before.
+        Index of the layer whose result is x, -1 for the examples; by default the layer before.
     kind : str
-        One of `fastnn.kernels.layers.KINDS`.
+        One of `LAYER_KINDS`.
     """
 
     inputs: int
@@ -53,6 +54,8 @@ class Network:
     ------
     UsageError
         When sizes are out of range or do not chain.
+    ArgumentTypeError
+        When something is no layer, or a size no whole number.
 
     Examples
     --------
@@ -65,10 +68,17 @@ class Network:
     layers: tuple[Dense, ...]
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "layers", tuple(self.layers))
         if not self.layers:
             raise UsageError("a network needs at least one layer")
         for layer in self.layers:
+            if not isinstance(layer, Dense):
+                raise ArgumentTypeError(f"layers: {printable(repr(layer), 60)}: expected Dense(inputs, units)")
+            if layer.kind not in LAYER_KINDS:
+                raise UsageError(f"kind={printable(repr(layer.kind), 60)}: expected one of {', '.join(LAYER_KINDS)}")
             for size in (layer.inputs, layer.units):
+                if isinstance(size, bool) or not hasattr(size, "__index__"):
+                    raise ArgumentTypeError(f"a layer of {printable(repr(size), 60)} units: expected a whole number")
                 if not 1 <= size <= MAX_UNITS:
                     raise UsageError(f"a layer of {size} units: expected 1 to {MAX_UNITS:,}")
         for below, above in zip(self.layers[:-1], self.layers[1:], strict=True):
@@ -79,7 +89,6 @@ class Network:
         for i, layer in enumerate(self.layers):
             if layer.reads not in (None, i - 1):
                 raise UsageError(f"layer {i} with reads={layer.reads}: expected {i - 1}, the layer before")
-        object.__setattr__(self, "layers", tuple(replace(layer, reads=i - 1) for i, layer in enumerate(self.layers)))
         if self.layers[-1].activation != "identity":
             raise UsageError(f"output activation {self.layers[-1].activation!r}: expected 'identity' (logits)")
         if self.parameter_count > MAX_PARAMETERS:

@@ -293,7 +293,7 @@ def test_a_broken_kernel_fails_the_check(tmp_path: Path) -> None:
     """By the command: exit code 1, and the gradients named."""
     (file, line, broken, _) = MUTANTS[0]
     script = (
-        "from fastnn import gradcheck; from fastnn.cli import main; whole = gradcheck.check;"
+        "from fastnn.tools import gradcheck; from fastnn.cli import main; whole = gradcheck.check;"
         "gradcheck.check = lambda seed: whole(seed, gradcheck.CASES[2:3]); main(['gradcheck'])"
     )
     done = run_mutant(file, line, broken, tmp_path, "-c", script)

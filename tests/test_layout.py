@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
-from fastnn import kernels
+from fastnn import kernels, network, reference
+from fastnn.kernels import layers
 
 PACKAGE = ROOT / "fastnn"
 # ground → arrays → kernels → models → training → tools → the front doors: a room imports only from its list
@@ -143,3 +144,7 @@ def test_flags_of_the_compiler_are_in_one_place() -> None:
 
 def test_there_is_no_drawer_for_everything() -> None:
     assert not [path for path, _, _ in modules() if path.stem in ("utils", "helpers", "common", "misc")]
+
+
+def test_kinds_of_layers_have_the_same_names_everywhere() -> None:
+    assert network.LAYER_KINDS == layers.KINDS == tuple(reference.LAYERS)

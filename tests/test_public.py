@@ -15,6 +15,7 @@ import pytest
 from conftest import ROOT
 
 import fastnn
+from fastnn.network import Dense
 from fastnn.training.settings import Changes, Settings
 
 NAMES = [name for name in fastnn.__all__ if name != "__version__"]
@@ -108,3 +109,17 @@ def test_type_checkers_know_every_setting(tmp_path: Path) -> None:
     assert [int(line.partition(":")[0]) for line in lines if "error" in line] == [5, 6], done.stdout
     assert any(line.startswith("3: note") and "fastnn.model.model.Model" in line for line in lines)
     assert any(line.startswith("4: note") and "Dataset" in line for line in lines)
+
+
+def test_networks_are_made_of_layers_of_others() -> None:
+    first = fastnn.Network.mlp(5, (4, 3), 2)
+    assert fastnn.Network(first.layers[1:]) == fastnn.Network.mlp(4, (3,), 2)
+    assert fastnn.Network([Dense(5, 4), *first.layers[1:]]) == first
+    for layers, error, message in (
+        ((5, 4), TypeError, r"layers: 5: expected Dense\(inputs, units\)"),
+        ((Dense(2, 2.5), Dense(2, 2, "identity")), TypeError, "a layer of 2.5 units: expected a whole number"),
+        ((Dense(2, 3), Dense(3, 2, "identity", reads=-1)), ValueError, "layer 1 with reads=-1: expected 0"),
+        ((Dense(2, 3, kind="conv"), Dense(3, 2, "identity")), ValueError, "kind='conv': expected one of dense"),
+    ):
+        with pytest.raises(error, match=message):
+            fastnn.Network(layers)

@@ -126,6 +126,32 @@ def test_seeds_differ_and_shuffles_differ_by_epoch(small: Dataset) -> None:
     assert all(sorted(order) == list(range(50)) for order in orders)
 
 
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_run_can_be_evaluated_from_another_thread(threads: int) -> None:
+    """As a page or a notebook that looks at a run does: calls of kernels take turns, and change nothing."""
+    dataset = make_dataset(301, 90, 5, "uint8", zeros=0.7)
+    settings = {"hidden": (40,), "epochs": 40, "threads": threads, "batch_size": 8}
+    alone = run_of(dataset, **settings)
+    list(alone)
+    run, ended, evaluated = run_of(dataset, **settings), threading.Event(), 0
+
+    def look() -> int:
+        seen = 0
+        while not ended.is_set() or not seen:
+            assert run.evaluate(run.train_split).loss > 0
+            seen += 1
+        return seen
+
+    with ThreadPoolExecutor(1) as pool:
+        looking = pool.submit(look)
+        list(run)
+        ended.set()
+        evaluated = looking.result(60)
+    assert evaluated > 0
+    for a, b in zip(run.model().parameters, alone.model().parameters, strict=True):
+        assert (a == b).all()
+
+
 def test_trainings_at_once_are_those_one_after_the_other() -> None:
     """Eight in one process, each with threads of its own: nothing is shared but the machine."""
     dataset = make_dataset(301, 90, 5, "uint8", zeros=0.7)

@@ -58,7 +58,7 @@ class LayerShape(Protocol):
 
     @property
     def reads(self) -> int | None:
-        """Index of the layer it reads, −1 for the examples; a network has put it there."""
+        """Index of the layer it reads, −1 for the examples; None for the layer before."""
 
     @property
     def inputs(self) -> int:
@@ -96,12 +96,13 @@ class Layout:
     @cached_property
     def table(self) -> np.ndarray:
         """(layers,) of `LAYER`."""
-        table, at, readers = np.zeros(len(self.layers), LAYER), 0, [layer.reads for layer in self.layers]
+        table, at = np.zeros(len(self.layers), LAYER), 0
+        reads = [i - 1 if layer.reads is None else layer.reads for i, layer in enumerate(self.layers)]
         for i, (row, layer) in enumerate(zip(table, self.layers, strict=True)):
             (k, h), is_output = layer.weight_shape, i == len(self.layers) - 1
-            row["kind"], row["reads"] = KINDS.index(layer.kind), layer.reads
+            row["kind"], row["reads"] = KINDS.index(layer.kind), reads[i]
             row["inputs"], row["units"] = layer.inputs, layer.units
-            row["adds"], row["last"] = layer.reads in readers[i + 1 :], layer.reads not in readers[:i]
+            row["adds"], row["last"] = reads[i] in reads[i + 1 :], reads[i] not in reads[:i]
             row["panels"] = -(-(k if is_output else h) // self.width)
             row["rows"] = _up(h, SHAPE.rows) if is_output else _up(k, self.width)
             row["bias_panels"] = -(-row["rows"] // self.width) if is_output else row["panels"]

@@ -143,22 +143,22 @@ _logistic, _poisson = _sum_of(logistic_loss), _sum_of(poisson_loss)
 
 
 @jit
-def elementwise_loss(loss, z, batch, outputs, scale, dz):
+def elementwise_loss(loss, z, examples, outputs, scale, dz):
     """Mean over the outputs of a loss of each, weighted and summed over the batch; dz becomes scale times its gradient.
 
     z (B/W, C, W)   dz (B/W, C, W) holds the targets   →  dz overwritten, 0 for samples beyond the batch
     """
-    numbers = (loss.delta, scale / outputs, batch.n)
+    numbers = (loss.delta, scale / outputs, examples.n)
     if loss.kind == SQUARED:
-        total = _squared(z, batch.sample_weight, outputs, numbers, dz)
+        total = _squared(z, examples.sample_weight, outputs, numbers, dz)
     elif loss.kind == ABSOLUTE:
-        total = _absolute(z, batch.sample_weight, outputs, numbers, dz)
+        total = _absolute(z, examples.sample_weight, outputs, numbers, dz)
     elif loss.kind == HUBER:
-        total = _huber(z, batch.sample_weight, outputs, numbers, dz)
+        total = _huber(z, examples.sample_weight, outputs, numbers, dz)
     elif loss.kind == LOGISTIC:
-        total = _logistic(z, batch.sample_weight, outputs, numbers, dz)
+        total = _logistic(z, examples.sample_weight, outputs, numbers, dz)
     else:
-        total = _poisson(z, batch.sample_weight, outputs, numbers, dz)
+        total = _poisson(z, examples.sample_weight, outputs, numbers, dz)
     return total / outputs
 
 

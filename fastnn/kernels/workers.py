@@ -7,6 +7,7 @@ swallowed exceptions) is either.
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable
 from concurrent import futures
 from typing import Any
@@ -41,23 +42,29 @@ class Workers:
 
     def __init__(self, threads: int) -> None:
         self.threads, self._sync, self._depth = threads, new_team().sync, 0
+        self._turn, self._turns_in = threading.RLock(), os.getpid()
         self._pool: futures.ThreadPoolExecutor | None = None
         self._process = 0  # that the threads belong to
 
     def run(self, kernel: Callable[..., int], *args: Any) -> int:
         """Call ``kernel(*args, team)`` on every thread, each with its own `Team`; the result of thread 0.
 
-        Compile it with `compile_for` beforehand. One call at a time. An exception in one thread frees the others and is
-        raised here, once all have ended: nothing works on the arrays after. Ctrl-C waits for that too.
+        Compile it with `compile_for` beforehand. Calls from several threads of Python take turns: they share the team's
+        barrier, and often memory. An exception in one thread frees the others and is raised here, once all have ended:
+        nothing works on the arrays after. Ctrl-C waits for that too.
 
         Raises
         ------
         RunError
             In a forked child, where the threads are not; or when no more threads can be started.
         """
-        self._sync[:] = 0
-        if self.threads == 1:
-            return kernel(*args, Team(self._sync))
+        if self._turns_in != os.getpid():  # forked, maybe while another thread had its turn, which it never ends here
+            self._turn, self._turns_in = threading.RLock(), os.getpid()
+        with self._turn:
+            self._sync[:] = 0
+            return kernel(*args, Team(self._sync)) if self.threads == 1 else self._run_together(kernel, args)
+
+    def _run_together(self, kernel: Callable[..., int], args: tuple[Any, ...]) -> int:
         if self._pool is None:
             self._pool, self._process = futures.ThreadPoolExecutor(self.threads - 1, "fastnn"), os.getpid()
         if os.getpid() != self._process:
