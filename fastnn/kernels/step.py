@@ -74,10 +74,7 @@ def train_steps(net, data, work, span, totals, team):
             totals[0] += loss
             totals[1] += right
         backward(net, work, batch, step_at(span, step), team)
-        if clips(net.rule):
-            add_late_gradients(net, work, batch, team)
-            clip_and_update(net.rule, net, step_at(span, step), batch.scratch, team)
-            mark(work.clock, team.thread, phase.HIDDEN_BACK)
+        update_clipped(net.rule, net, work, batch, step_at(span, step), team)
     if span.last > span.first and net.layers.size > 2:  # where some layer is late
         barrier(team)  # all threads have passed the last step's gradient
         for i in range(net.layers.size - 1):  # what the next step would have begun with
@@ -156,6 +153,17 @@ def late_update(net, data, work, span, step, i, team):
         for p in range(layer.own[0], layer.own[1]):
             add_weight_gradient(layer, batch, batch.lists, (p, p + 1))
             update_panel(net.rule, net, i, p, step_at(span, step), batch.scratch)
+
+
+@jit
+def update_clipped(rule, net, work, batch, now, team):
+    """Where the gradient is clipped, all updates wait until all of it is known. Plain SGD compiles none of this."""
+    if rule is None:
+        return
+    if clips(rule):
+        add_late_gradients(net, work, batch, team)
+        clip_and_update(rule, net, now, batch.scratch, team)
+        mark(work.clock, team.thread, phase.HIDDEN_BACK)
 
 
 @jit
