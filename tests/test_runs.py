@@ -476,3 +476,9 @@ def test_a_model_is_there_before_the_first_epoch(tmp_path: Path) -> None:
         assert (history.epochs, history.best_epoch, history.best_validation_loss) == (0, None, None)
     list(run)
     assert run.model().description.history.best_epoch in (1, 2)
+
+
+def test_a_model_of_numbers_alone_is_saved_with_numbers_for_classes(tmp_path: Path) -> None:
+    network = package.Network.mlp(5, (4,), 3)
+    package.Model(network, network.initial_parameters(0)).save(tmp_path / "m.safetensors")
+    assert package.load(tmp_path / "m.safetensors").classes == ("0", "1", "2")

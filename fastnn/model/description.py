@@ -295,8 +295,12 @@ def _told(group: Metadata, key: str, *kinds: type[_T]) -> _T | None:
 
 
 def with_network(metadata: Metadata, network: Network) -> dict[str, Any]:
-    """Metadata as files hold it: with what they say of the network, and the version of all that."""
+    """Metadata as files hold it: with what they say of the network, and the version of all that.
+
+    Classes that nobody has named are numbers.
+    """
     return {
+        "classes": [str(c) for c in range(network.sizes[-1])],
         **metadata,
         "format_version": FORMAT_VERSION,
         "layers": list(network.sizes),
