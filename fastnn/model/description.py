@@ -299,8 +299,9 @@ def with_network(metadata: Metadata, network: Network) -> dict[str, Any]:
 
     Classes that nobody has named are numbers.
     """
+    unnamed = {} if "classes" in metadata else {"classes": [str(c) for c in range(network.sizes[-1])]}
     return {
-        "classes": [str(c) for c in range(network.sizes[-1])],
+        **unnamed,
         **metadata,
         "format_version": FORMAT_VERSION,
         "layers": list(network.sizes),
