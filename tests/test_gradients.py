@@ -258,7 +258,7 @@ MUTANTS = [
         "smoothing 0.1",
     ),
     ("losses.py", "top[i] = number(scale, z) * v", "top[i] = number(scale, z)", "weighted"),
-    ("batch.py", "total += sample_weight[order[start + i]]", "total += 1.0", "weighted"),
+    ("batch.py", "total += sample_weight[order[first + i]]", "total += 1.0", "weighted"),
     (
         "losses.py",
         "return number(0.5, z) * (z - t) * (z - t), z - t",
