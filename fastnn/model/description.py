@@ -217,6 +217,11 @@ def classes_of(metadata: Metadata) -> tuple[str, ...]:
     return tuple(metadata.get("classes") or ())
 
 
+def numbered_classes(network: Network) -> list[str]:
+    """The names of classes that nobody has named."""
+    return [str(c) for c in range(network.sizes[-1])]
+
+
 def label_type_of(metadata: Metadata) -> str:
     """What labels were before they were numbered."""
     return str(metadata.get("label_type", Description.label_type))
@@ -299,7 +304,7 @@ def with_network(metadata: Metadata, network: Network) -> dict[str, Any]:
 
     Classes that nobody has named are numbers.
     """
-    unnamed = {} if "classes" in metadata else {"classes": [str(c) for c in range(network.sizes[-1])]}
+    unnamed = {} if "classes" in metadata else {"classes": numbered_classes(network)}
     return {
         **unnamed,
         **metadata,
@@ -327,7 +332,7 @@ def checked_metadata(metadata: dict[str, Any] | None, network: Network, shown: s
         When it is of another version, of another network, or says what no model can be.
     """
     if metadata is None:  # tensors of the right names from elsewhere: usable, classes are numbers
-        return {"classes": [str(c) for c in range(network.sizes[-1])]}
+        return {"classes": numbered_classes(network)}
     check_metadata_size(len(json.dumps(metadata)), shown)
     for key, kind in _KINDS.items():
         if key in metadata and (not isinstance(metadata[key], kind) or isinstance(metadata[key], bool)):

@@ -36,6 +36,7 @@ from fastnn.model.description import (
     huber_delta_of,
     label_type_of,
     loss_of,
+    numbered_classes,
     preprocessing_of,
 )
 
@@ -131,7 +132,7 @@ class Model(store.Stored):
     @property
     def classes(self) -> tuple[str, ...]:
         """Name of each class, in the order of the outputs."""
-        return classes_of(self.metadata) or tuple(str(c) for c in range(self.network.sizes[-1]))
+        return classes_of(self.metadata) or tuple(numbered_classes(self.network))
 
     @property
     def labels(self) -> np.ndarray:
