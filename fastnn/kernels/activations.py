@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fastnn.kernels.functions import logistic, normal_density, normal_distribution, tanh
-from fastnn.kernels.jit import inlined, jit
+from fastnn.kernels.jit import apart, inlined, jit
 from fastnn.kernels.numbers import number
 from fastnn.kernels.random import mask_bits, mask_limit, stream
 from fastnn.kernels.tiles import load, multiply, relu, where_positive
@@ -98,7 +98,7 @@ def logistic_pair(z):
 def _rows_of(pair):
     """The loop over a panel that holds z: a = f(z), d = f′(z). A kernel that is kept can take no `pair` as argument."""
 
-    @jit
+    @apart
     def loop(rows, a, d):
         flat, slopes = part(a, 0, rows * a.shape[1]), part(d, 0, rows * a.shape[1])
         for i in range(flat.size):

@@ -50,6 +50,15 @@ def inlined(function):
     return jit(function, forceinline=True)
 
 
+def apart(function):
+    """The same for loops that LLVM must not inline, where they run more slowly in other surroundings.
+
+    An epoch of 784-512-512-10 with GELU and AdamW takes 0.155 s instead of 0.163.
+    """
+    function.__qualname__ += _APART
+    return jit(function)
+
+
 def view(function):
     """The same for functions that return one array: Numba wants these to count references."""
     return jit(function, forceinline=True, _nrt=True)
@@ -66,6 +75,7 @@ def by_type(stub):
 
 
 _KERNELS: set[str] = set()
+_APART = "_apart"  # in the names of functions that are never inlined
 
 
 class _SelfContained(JITCodeLibrary):  # type: ignore[misc]
@@ -79,6 +89,8 @@ class _SelfContained(JITCodeLibrary):  # type: ignore[misc]
     def _optimize_final_module(self):
         if self.name in _KERNELS:
             for function in self._final_module.functions:
+                if _APART in function.name:
+                    function.add_function_attribute("noinline")
                 copied = not function.is_declaration and function.linkage == llvm.Linkage.linkonce_odr
                 if copied and not function.name.startswith("NRT_"):  # Numba prunes reference counts by these names
                     function.name = f"{function.name}.in.{self.name}"  # or others would look for it here, in vain
