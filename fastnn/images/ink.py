@@ -149,11 +149,11 @@ def _is_dark(channels: list[np.ndarray]) -> bool:
         y, x = (np.linspace(-1, 1, n, dtype=np.float32) for n in small.shape)
         y, x = (part.ravel() for part in np.broadcast_arrays(y[:, None], x[None, :]))
         terms = np.stack([np.ones_like(x), x, y, x * x, x * y, y * y])
-        values, weights = small.ravel(), np.ones(small.size, np.float32)
+        values, trust = small.ravel(), np.ones(small.size, np.float32)
         for _ in range(6):
-            weighted = terms * weights
-            surface = np.linalg.lstsq(weighted @ terms.T, weighted @ values, rcond=None)[0] @ terms
-            weights = 1 / np.maximum(np.abs(values - surface), 0.01)
+            trusted = terms * trust
+            surface = np.linalg.lstsq(trusted @ terms.T, trusted @ values, rcond=None)[0] @ terms
+            trust = 1 / np.maximum(np.abs(values - surface), 0.01)
         skew += float(((values - surface) ** 3).sum())
     return skew <= 0
 
@@ -226,14 +226,14 @@ def resized(picture: np.ndarray, scale: float) -> np.ndarray:
 def blurred(values: np.ndarray, radius: float) -> np.ndarray:
     """A Gaussian blur, edges repeated."""
     reach = max(1, math.ceil(3 * radius))
-    weights = np.exp(-(np.arange(reach + 1, dtype=np.float32) ** 2) / (2 * max(radius, 1e-6) ** 2))
-    weights /= weights[0] + 2 * weights[1:].sum()
+    gaussian = np.exp(-(np.arange(reach + 1, dtype=np.float32) ** 2) / (2 * max(radius, 1e-6) ** 2))
+    gaussian /= gaussian[0] + 2 * gaussian[1:].sum()
     for _ in range(2):  # down, and what is then across
         first, last = np.repeat(values[:1], reach, axis=0), np.repeat(values[-1:], reach, axis=0)
         padded, count = np.concatenate([first, values, last]), len(values)
-        sums = weights[0] * values
+        sums = gaussian[0] * values
         for n in range(1, reach + 1):
-            sums += weights[n] * (padded[reach - n : reach - n + count] + padded[reach + n : reach + n + count])
+            sums += gaussian[n] * (padded[reach - n : reach - n + count] + padded[reach + n : reach + n + count])
         values = np.ascontiguousarray(sums.T)
     return values
 

@@ -189,8 +189,8 @@ def all_digits(pieces: list[Piece], shape: tuple[int, ...]) -> list[list[Piece]]
 def _typical_height(pieces: list[Piece]) -> float:
     """The height that half of the ink is below: broken parts and dust weigh little."""
     order = sorted(pieces, key=lambda p: p.height)
-    weights = np.cumsum([p.mass for p in order])
-    return float(order[int(np.searchsorted(weights, weights[-1] / 2))].height)
+    ink = np.cumsum([p.mass for p in order])
+    return float(order[int(np.searchsorted(ink, ink[-1] / 2))].height)
 
 
 def _joined_parts(pieces: list[Piece], height: float) -> list[Piece]:

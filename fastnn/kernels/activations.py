@@ -111,16 +111,25 @@ _relu, _leaky_relu, _gelu = _rows_of(relu_pair), _rows_of(leaky_relu_pair), _row
 _tanh, _logistic = _rows_of(tanh_pair), _rows_of(logistic_pair)
 
 
+class Masks(NamedTuple):
+    """Which units of a panel are dropped: a unit's mask is named by (seed, epoch, layer, example, unit)."""
+
+    seed: int
+    epoch: int
+    layer: int
+    example: int  # the first one's place in the epoch
+    unit: int  # the first one of the panel
+
+
 @jit
-def _drop(p, seed, epoch, panel, rows, a, d):
-    """a, d = mask · a / (1 − p), mask · d / (1 − p); a unit's mask is named by (seed, epoch, layer, example, unit)."""
+def _drop(p, first, rows, a, d):
+    """a, d = mask · a / (1 − p), mask · d / (1 − p), the masks from `first` on."""
     limit, keep = mask_limit(p), number(1 / (1 - p), a)
-    layer, first, start = panel
-    masks = stream(stream(seed, _MASKS + layer), epoch)
+    masks = stream(stream(first.seed, _MASKS + first.layer), first.epoch)
     for i in range(rows):
-        key = np.uint32(stream(masks, start + i) >> np.uint64(32))
+        key = np.uint32(stream(masks, first.example + i) >> np.uint64(32))
         for j in range(a.shape[1]):
-            mask = keep if mask_bits(key, np.uint32(first + j)) >= limit else number(0, a)
+            mask = keep if mask_bits(key, np.uint32(first.unit + j)) >= limit else number(0, a)
             a[i, j] *= mask
             d[i, j] *= mask
 
@@ -148,7 +157,8 @@ def activate(activation, layer, epoch, start, rows, a, slope, own):
             if kind == LOGISTIC:
                 _clear(rows, a[q], activation.units[layer] - q * a.shape[2])
             if p > 0:
-                _drop(p, activation.seed, epoch, (layer, q * a.shape[2], start), rows, a[q], slope[q])
+                first = Masks(activation.seed, epoch, layer, start, q * a.shape[2])
+                _drop(p, first, rows, a[q], slope[q])
 
 
 @jit

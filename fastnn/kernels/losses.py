@@ -118,11 +118,11 @@ def poisson_loss(z, t, delta):
 
 
 def _sum_of(pair):
-    """Σ_i v_i Σ_c pair(z, t), and its gradient; the targets lie in dz."""
+    """Σ_i v_i Σ_c pair(z, t), and `scale` times its gradient; the targets lie in dz."""
 
     @jit
-    def loop(z, sample_weight, outputs, numbers, dz):
-        delta, scale, n = numbers
+    def loop(z, examples, outputs, delta, scale, dz):
+        sample_weight, n = examples.sample_weight, examples.n
         width = z.shape[2]
         total = 0.0
         for s in range((n + width - 1) // width):
@@ -148,17 +148,17 @@ def elementwise_loss(loss, z, examples, outputs, scale, dz):
 
     z (B/W, C, W)   dz (B/W, C, W) holds the targets   →  dz overwritten, 0 for samples beyond the batch
     """
-    numbers = (loss.delta, scale / outputs, examples.n)
+    delta, each = loss.delta, scale / outputs
     if loss.kind == SQUARED:
-        total = _squared(z, examples.sample_weight, outputs, numbers, dz)
+        total = _squared(z, examples, outputs, delta, each, dz)
     elif loss.kind == ABSOLUTE:
-        total = _absolute(z, examples.sample_weight, outputs, numbers, dz)
+        total = _absolute(z, examples, outputs, delta, each, dz)
     elif loss.kind == HUBER:
-        total = _huber(z, examples.sample_weight, outputs, numbers, dz)
+        total = _huber(z, examples, outputs, delta, each, dz)
     elif loss.kind == LOGISTIC:
-        total = _logistic(z, examples.sample_weight, outputs, numbers, dz)
+        total = _logistic(z, examples, outputs, delta, each, dz)
     else:
-        total = _poisson(z, examples.sample_weight, outputs, numbers, dz)
+        total = _poisson(z, examples, outputs, delta, each, dz)
     return total / outputs
 
 

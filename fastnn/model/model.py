@@ -103,7 +103,7 @@ class Evaluation:
     calibration_error: float | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Model(store.Stored):
     """A network with its parameters and everything needed to use it.
 

@@ -25,7 +25,7 @@ LARGE_WEIGHT = 1e6
 _PROTOCOLS = (b"\x02", b"\x03", b"\x04", b"\x05")  # of pickles; as a length of safetensors, six zeros follow
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Stored:
     """What a model file holds; `fastnn.model.model.Model` is one that can be used.
 
