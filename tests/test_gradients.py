@@ -17,10 +17,10 @@ from conftest import ROOT, make_dataset
 from fastnn import reference
 from fastnn.datasets import from_arrays
 from fastnn.kernels.barrier import new_team
+from fastnn.kernels.gradients import add_gradient, apply_gradient, sum_gradients
 from fastnn.kernels.layout import Layout, aligned_zeros
 from fastnn.kernels.memory import Data, Span
 from fastnn.kernels.optimizers import Step
-from fastnn.kernels.step import add_gradient, apply_gradient, sum_gradients
 from fastnn.kernels.workers import Workers, compile_for
 from fastnn.model.inference import activation_of
 from fastnn.network import Network
@@ -246,8 +246,8 @@ MUTANTS = [
     ),
     (
         "dense.py",
-        "store(times_slope(t, below, q, i) if p1 == h_panels else t, dx_q, i)",
-        "store(t, dx_q, i)",
+        "store(times_slope(t, below, q, i) if p1 == h_panels else t, below_q, i)",
+        "store(t, below_q, i)",
         "19-23-11-5",
     ),
     ("dense.py", "t = add(t, load(dz_p, i))", "t = load(dz_p, i)", "33-31-10"),

@@ -32,7 +32,7 @@ class Activation(NamedTuple):
 
 @jit
 def activate_tile(t, activation):
-    """What becomes of a finished tile of z: ReLU where that is all, or z itself for `activate`."""
+    """What becomes of a finished tile of z: ReLU where all layers have it (None), or z itself for `activate`."""
     if activation is None:
         return relu(t)
     return t
@@ -43,8 +43,8 @@ class Below(NamedTuple):
 
     activation: Activation | None
     slope: np.ndarray  # (K/W, B, W): f′(z) of the layer below; for plain ReLU its activations, positive where f′ is 1
-    adds: bool = False  # another layer that reads it has left its part of the gradient
-    last: bool = True  # no other one follows
+    adds: bool = False  # another layer that reads it, later in the network, has left its part of the gradient
+    last: bool = True  # no other one, earlier in the network, adds its part
 
 
 @jit

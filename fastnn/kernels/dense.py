@@ -59,27 +59,27 @@ def transpose(source, i, target):
 
 
 @jit
-def input_gradient(dz, w, units, rows, scratch, dx, own, below):
-    """dx = (dz @ w.T) · f′(z) of the layer below; where another layer reads that one too, (dx + dz @ w.T) · f′(z).
+def input_gradient(dz, w, units, rows, scratch, dz_below, own, below):
+    """dz of the layer below = (dz @ w.T) · f′(z); where another layer reads that one too, its part is there already.
 
-    dz (H/W, B, W)   w (H/W, K, W)   scratch (PANEL_BLOCK, W, W)   →  dx (K/W, B, W)
+    dz (H/W, B, W)   w (H/W, K, W)   scratch (PANEL_BLOCK, W, W)   →  dz_below (K/W, B, W)
     """
-    # forward: z = a @ w + b   so   dx[:, k] = Σ_h dz[:, h] · w[k, h], and the activation lets through f′(z) of it
+    # forward: z = a @ w + b   so   da[:, k] = Σ_h dz[:, h] · w[k, h], and the activation lets through f′ of it
     width = dz.shape[2]
     h_panels = (units + width - 1) // width
     for q in range(own[0], own[1]):
-        dx_q = dx[q]
+        below_q = dz_below[q]
         for p0 in range(0, h_panels, PANEL_BLOCK):
             p1 = min(p0 + PANEL_BLOCK, h_panels)
             for p in range(p0, p1):
                 transpose(w[p], q * width, scratch[p - p0])
             for i in range(0, rows, ROWS):
-                t = zeros(dx_q) if p0 == 0 and not below.adds else load(dx_q, i)
+                t = zeros(below_q) if p0 == 0 and not below.adds else load(below_q, i)
                 for p in range(p0, p1):
                     dz_p, w_pq = dz[p], scratch[p - p0]
                     for h in range(min(width, units - p * width)):
                         t = rank1(t, dz_p, i, h, w_pq, h)
-                store(times_slope(t, below, q, i) if p1 == h_panels else t, dx_q, i)
+                store(times_slope(t, below, q, i) if p1 == h_panels else t, below_q, i)
 
 
 @jit

@@ -26,15 +26,15 @@ def forward(layer, batch, lists, activation, i):
 
 
 @jit
-def add_weight_gradient(layer, batch, lists, panels):
-    """dw += x.T @ dz, db += Σ_i dz[i], those of its panels."""
+def add_weight_gradient(layer, batch, lists, own):
+    """dw += x.T @ dz, db += Σ_i dz[i], of the panels from own[0] up to own[1]."""
     if lists is not None and layer.reads == EXAMPLES:
-        sparse_weight_gradient(lists, layer.dz, batch.rows, layer.dw, layer.db, panels)
+        sparse_weight_gradient(lists, layer.dz, batch.rows, layer.dw, layer.db, own)
     else:
-        weight_gradient(layer.x, layer.dz, layer.inputs, batch.rows, layer.dw, layer.db, panels)
+        weight_gradient(layer.x, layer.dz, layer.inputs, batch.rows, layer.dw, layer.db, own)
 
 
 @jit
-def pass_gradient(layer, batch, below, dx, own_below):
-    """dx = (dz @ w.T) · f′(z) of the layer that it reads, the own panels of that one."""
-    input_gradient(layer.dz, layer.w, layer.units, batch.rows, batch.scratch, dx, own_below, below)
+def pass_gradient(layer, batch, below, dz_below, own_below):
+    """dz of the layer that it reads = (dz @ w.T) · f′(z), the own panels of that one."""
+    input_gradient(layer.dz, layer.w, layer.units, batch.rows, batch.scratch, dz_below, own_below, below)

@@ -22,7 +22,8 @@ from fastnn.kernels.views import panels, part, rows_of
 
 EXAMPLES = -1  # what a first layer reads
 # a row of the table of layers, the output layer's the last; places are counted in numbers of the flat buffer of
-# parameters. In a chain of layers `adds` is 0 and `last` is 1.
+# parameters. `adds` and `last` are for networks that branch: in a chain of layers, all that there is so far, they are 0
+# and 1.
 LAYER = np.dtype(
     [
         ("kind", np.int64),  # of `layers.KINDS`
@@ -47,7 +48,9 @@ class Net(NamedTuple):
 
     layers: np.ndarray  # (layers,) of LAYER; the output layer comes last
     parameters: np.ndarray  # float32 or float64, one aligned buffer of panels
-    gradient: np.ndarray  # what gradients are added to: zeros laid out like the parameters; in plain SGD the parameters
+    # what gradients are added to: in plain SGD the parameters; else laid out like them, zeros whenever a step begins,
+    # because a rule clears what it has used
+    gradient: np.ndarray
     activation: Activation | None = None  # None: ReLU, fused into the products
     rule: Rule | None = None  # None: plain SGD, fused into the weight gradient
     loss: Loss = Loss()
@@ -83,8 +86,8 @@ class Span(NamedTuple):
     """Which steps (or rows) one call covers."""
 
     first: int
-    last: int
-    batch: int
+    last: int  # one past the last
+    batch: int  # size of a batch
     rates: np.ndarray  # float64: learning rate of every step of the epoch
     epoch: int = 0
     before: int = 0  # steps of all epochs before this one

@@ -51,19 +51,19 @@ def sum_logits(parts, k_panels, rows, z):
 
 
 @jit
-def output_input_gradient(dz, w, classes, rows, dx, own, below):
-    """dx[p] = (dz.T @ w[p]) · f′(z) of the layer below.    dz (B/W, C, W)   →  dx (K/W, B, W) overwritten"""
-    # forward: z = w @ x.T   so   dx[i, :] = Σ_c dz[c, i] · w[c, :], and the activation lets through f′ of it
-    # backward begins here, so that no other layer has left anything in dx
-    width = dx.shape[2]
+def output_input_gradient(dz, w, classes, rows, dz_below, own, below):
+    """dz_below[p] = (dz.T @ w[p]) · f′(z) of the layer below.    dz (B/W, C, W)   →  (K/W, B, W) overwritten"""
+    # forward: z = w @ x.T   so   da[i, :] = Σ_c dz[c, i] · w[c, :], and the activation lets through f′ of it
+    # backward begins here, so that no other layer has left anything there
+    width = dz_below.shape[2]
     for p in range(own[0], own[1]):
-        w_p, dx_p = w[p], dx[p]
+        w_p, below_p = w[p], dz_below[p]
         for i in range(0, rows, ROWS):
             dz_s = dz[i // width]
-            t = zeros(dx_p)
+            t = zeros(below_p)
             for c in range(classes):
                 t = rank1_transposed(t, dz_s, c, i % width, w_p, c)
-            store(times_slope(t, below, p, i), dx_p, i)
+            store(times_slope(t, below, p, i), below_p, i)
 
 
 @jit

@@ -1,7 +1,4 @@
-"""Steps of training, and the forward pass over many rows: what Python calls.
-
-A step is three things: the *gradient*, forward and backward; *sums* of parts that depend on the batch alone, in a fixed
-order; the *update* of the parameters.
+"""Steps of training, and the forward pass over many rows.
 
 Who does what. The weights of a hidden layer, its activations and its gradient are cut into the same panels of units,
 and each belongs to one thread (`owned`). The output layer's weights are cut by inputs, so that their owner is that of
@@ -17,8 +14,11 @@ that read the examples, and for the output layer. All threads read the other wei
 are late: they change in the next step, after the barrier before their layer, just before they are read again.
 
 Steps take two copies of the activations in turn, because a late update reads those of its own step when those of the
-next are there already; and two of the parts of the logits, because a fast thread may write the next ones while others
-still add these.
+next are there already; and two of the parts of the logits, because where a step has a single barrier (one hidden layer,
+or none) a fast thread may write the next ones while others still add these.
+
+What a run may be without (a rule, lists, an activation) is passed beside the tuple that holds it: Numba leaves out a
+branch on ``is None`` for arguments only.
 """
 
 import math
@@ -39,7 +39,7 @@ from fastnn.kernels.output import (
     partial_logits,
     sum_logits,
 )
-from fastnn.kernels.updates import add_to_parameters, clip_and_update, clips, gradient_scale, update_panel
+from fastnn.kernels.updates import clip_and_update, clips, gradient_scale, update_panel
 
 
 @kernel
@@ -56,7 +56,7 @@ def train_steps(net, data, work, span, totals, team):
         for i in range(net.layers.size - 1):  # z = x @ w + b,  a = f(z)
             layer = layer_at(net, work, batch, i, team)
             if layer.reads != EXAMPLES:
-                barrier(team)  # x is complete, and all threads have passed the last step's gradient through w
+                barrier(team)  # x is complete, and all have done the last step's `pass_gradient`, which reads w
                 mark(work.clock, team.thread, phase.WAITING)
                 if step > span.first:
                     late_update(net, data, work, span, step - 1, i, team)
@@ -94,7 +94,7 @@ def logits(net, work, batch, team):
     output, scratch = output_at(net, work, batch, team), batch.scratch[0]
     partial_logits(output.x, output.w, output.b, output.inputs, batch.rows, scratch, output.parts, output.own)
     mark(work.clock, team.thread, phase.OUTPUT)
-    barrier(team)  # all parts are there; and all late updates are done, before any thread reads those weights again
+    barrier(team)  # all parts are there
     mark(work.clock, team.thread, phase.WAITING)
     sum_logits(output.parts, output.w.shape[0], batch.rows, batch.z)
     mark(work.clock, team.thread, phase.OUTPUT)
@@ -112,14 +112,14 @@ def backward(net, work, batch, now, team):
     for i in range(top - 1, -1, -1):
         layer = layer_at(net, work, batch, i, team)
         if layer.reads == EXAMPLES:
-            add_weight_gradient(layer, batch, batch.lists, layer.own)
+            add_weight_gradient(layer, batch, batch.lists, layer.own)  # in plain SGD this is the update
             update_own(net, i, layer.own, now, batch.scratch)
             mark(work.clock, team.thread, phase.FIRST_BACK)
         else:
-            barrier(team)  # dz is complete
+            barrier(team)  # dz is complete, and so are all late updates of w
             mark(work.clock, team.thread, phase.WAITING)
-            dx = gradient_of(work, layer.reads)
-            pass_gradient(layer, batch, below(net, work, batch, i), dx, owned(dx.shape[0], team))
+            dz_below = gradient_of(work, layer.reads)
+            pass_gradient(layer, batch, below(net, work, batch, i), dz_below, owned(dz_below.shape[0], team))
             mark(work.clock, team.thread, phase.HIDDEN_BACK)
 
 
@@ -128,10 +128,11 @@ def backward_output(net, work, batch, now, team):
     """The same of the output layer, whose weights are owned by panels of inputs."""
     output, top = output_at(net, work, batch, team), net.layers.size - 1
     if top > 0:
-        dx, under = gradient_of(work, net.layers[top].reads), below(net, work, batch, top)
-        output_input_gradient(batch.dz, output.w, output.classes, batch.rows, dx, output.own, under)  # before w changes
+        dz_below, under = gradient_of(work, net.layers[top].reads), below(net, work, batch, top)
+        output_input_gradient(batch.dz, output.w, output.classes, batch.rows, dz_below, output.own, under)
+    # only now may w change
     output_weight_gradient(output.x, batch.dz, batch.n, output.dw, output.own)
-    if output.own[0] == 0 and output.own[1] > 0:  # the owner of panel 0, who alone reads and changes the bias
+    if output.own[0] == 0 and output.own[1] > 0:  # it owns panel 0 (a thread may own nothing), and with it the bias
         output_bias_gradient(batch.dz, batch.n, output.classes, output.db)
     update_own(net, top, output.own, now, batch.scratch)
 
@@ -147,7 +148,7 @@ def update_own(net, i, own, now, scratch):
 @jit
 def late_update(net, data, work, span, step, i, team):
     """What `backward` of a step has left to do for layer `i`: panel by panel, so that each stays in the cache."""
-    batch = batch_at(net, data, work, span, step, team)
+    batch = batch_at(net, data, work, span, step, team)  # of it, only activations and dz are that step's still
     layer = layer_at(net, work, batch, i, team)
     if layer.reads != EXAMPLES and not clips(net.rule):
         for p in range(layer.own[0], layer.own[1]):
@@ -173,62 +174,6 @@ def add_late_gradients(net, work, batch, team):
         layer = layer_at(net, work, batch, i, team)
         if layer.reads != EXAMPLES:
             add_weight_gradient(layer, batch, batch.lists, layer.own)
-
-
-@kernel
-def add_gradient(net, data, work, span, totals, team):
-    """net.gradient += rates[0] · gradient of the summed loss of the rows from `first` to `last`, `batch` at once.
-
-    With 1 over the size of data.order as rates[0] it is a part of the gradient of the mean loss of all these examples;
-    sample weights count relative to the mean of them all. What a part holds depends on its rows alone, whoever
-    computes it. Nothing is updated: net.gradient is a buffer of its own, and net has no rule.
-    """
-    for start in range(span.first, span.last, span.batch):
-        n, copy = min(span.batch, span.last - start), (start - span.first) // span.batch % 2
-        batch = open_batch(net, work, start, n, span.epoch, copy, team.thread)
-        load(data, work, batch, 0, data.order.size)
-        for i in range(net.layers.size - 1):
-            layer = layer_at(net, work, batch, i, team)
-            if layer.reads != EXAMPLES:
-                barrier(team)  # x is complete
-            forward(layer, batch, batch.lists, net.activation, i)
-        logits(net, work, batch, team)
-        loss, right = loss_gradient(data.targets, data.order, net, batch, span.rates[0])
-        if stopped(team):
-            return start
-        if team.thread == 0:
-            totals[0] += loss
-            totals[1] += right
-        backward(net, work, batch, Step(0.0, 0, 1.0), team)
-        add_late_gradients(net, work, batch, team)
-    return span.last
-
-
-@kernel
-def sum_gradients(parts, team):
-    """parts[0] = Σ_p parts[p] along a binary tree: ((0 + 1) + (2 + 3)) + ….    parts (P, size) are overwritten
-
-    Which parts meet depends on how many there are. Each thread sums places of its own.
-    """
-    first, last = owned(parts.shape[1], team)
-    reach = 1
-    while reach < parts.shape[0]:
-        for p in range(0, parts.shape[0] - reach, 2 * reach):
-            for at in range(first, last):
-                parts[p, at] += parts[p + reach, at]
-        reach *= 2
-
-
-@kernel
-def apply_gradient(net, work, now, team):
-    """What the rule makes of the whole net.gradient, clipped where it says so; plain SGD adds it as it is.
-
-    Each thread changes the panels that it owns, and leaves zeros as their gradient.
-    """
-    scratch = open_batch(net, work, 0, 0, 0, 0, team.thread).scratch
-    if net.rule is None:
-        add_to_parameters(net, team)
-    clip_and_update(net.rule, net, now, scratch, team)
 
 
 @kernel

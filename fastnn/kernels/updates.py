@@ -37,7 +37,12 @@ def ranges(net, i, p):
     size = row.rows * width
     if i < net.layers.size - 1:
         return row.weights + p * size, size, row.bias + p * width, width
-    return row.weights + p * size, size, row.bias, row.bias_panels * width if p == 0 else 0  # output: all of it with 0
+    return (
+        row.weights + p * size,
+        size,
+        row.bias,
+        row.bias_panels * width if p == 0 else 0,
+    )  # output: the whole bias with panel 0
 
 
 @jit
