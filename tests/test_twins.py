@@ -428,6 +428,7 @@ NO_TWINS_IN = {
     "measure": "repeats kernels, for timings",
     "layers": "which kernels a kind of layer calls",
     "step": "test_training, gradcheck and test_inference compare whole runs, gradients and predictions",
+    "gradients": "test_gradients compares steps that are taken apart with whole ones",
     "memory": "views of buffers",
     "strokes": "invents a data set; test_datasets looks at its pictures",
     "barrier": "waits",

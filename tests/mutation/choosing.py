@@ -45,6 +45,7 @@ KERNEL_TESTS = {
     "batch": (*_of_kernels("gather"), *_WHOLE),
     "dense": (*_of_kernels("dense", "relu", "transpose", "weight_gradient", "input_gradient"), *_WHOLE),
     "functions": (*_of_twins("functions"), *_of_kernels("softmax", "losses", "activations"), *_WHOLE),
+    "gradients": _WHOLE[:2],
     "layers": (*_WHOLE, *_SPARSE),
     "losses": (*_of_twins("pairs_of_losses"), *_of_kernels("softmax", "losses"), *_WHOLE, *_OPTIMIZERS),
     "memory": (*_WHOLE, *_OPTIMIZERS, *_SPARSE),
