@@ -44,14 +44,18 @@ class DivergedError(RunError):
     ----------
     epoch, step : int
         Where, counted from 1.
+    learning_rate : float
     """
 
     def __init__(self, epoch: int, step: int, learning_rate: float) -> None:
-        self.epoch, self.step = epoch, step
+        self.epoch, self.step, self.learning_rate = epoch, step, learning_rate
         super().__init__(
             f"training diverged at epoch {epoch}, step {step}: the loss is not finite "
             f"(learning rate {learning_rate:g}). Try learning_rate={learning_rate / 10:g}"
         )
+
+    def __reduce__(self) -> tuple[type, tuple[int, int, float]]:  # or a pool of processes waits for it forever
+        return type(self), (self.epoch, self.step, self.learning_rate)
 
 
 class UsageError(FastnnError, ValueError):
@@ -66,6 +70,12 @@ class ArgumentTypeError(UsageError, TypeError):
 
 class MissingExtraError(UsageError):
     """What is needed for this is not installed; the message says how to install it."""
+
+
+def check_callable(name: str, value: object) -> None:
+    """Refuse what is neither None nor can be called."""
+    if value is not None and not callable(value):
+        raise ArgumentTypeError(f"{name}={printable(repr(value), 60)}: expected a function")
 
 
 class InputError(FastnnError, ValueError):

@@ -19,8 +19,8 @@ INITIALISATIONS = ("he", "glorot")
 
 
 @dataclass(frozen=True)
-class Dense:
-    """A fully connected layer: ``activation(x @ weight + bias)``.
+class Layer:
+    """What is known of a layer, of any kind.
 
     Attributes
     ----------
@@ -42,7 +42,17 @@ class Dense:
 
     @property
     def weight_shape(self) -> tuple[int, int]:
-        """Numbers that a unit sums, and units: the shape of the weight."""
+        """Numbers that a unit sums, and units (or whatever has a bias): the shape of the weight."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Dense(Layer):
+    """A fully connected layer: ``activation(x @ weight + bias)``."""
+
+    @property
+    def weight_shape(self) -> tuple[int, int]:
+        """Numbers that a unit sums, and units."""
         return self.inputs, self.units
 
 
@@ -65,14 +75,14 @@ class Network:
     ((784, 128, 64, 10), 109386)
     """
 
-    layers: tuple[Dense, ...]
+    layers: tuple[Layer, ...]
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "layers", tuple(self.layers))
         if not self.layers:
             raise UsageError("a network needs at least one layer")
         for layer in self.layers:
-            if not isinstance(layer, Dense):
+            if not isinstance(layer, Layer):
                 raise ArgumentTypeError(f"layers: {printable(repr(layer), 60)}: expected Dense(inputs, units)")
             if layer.kind not in LAYER_KINDS:
                 raise UsageError(f"kind={printable(repr(layer.kind), 60)}: expected one of {', '.join(LAYER_KINDS)}")
@@ -105,13 +115,31 @@ class Network:
         activation : str or sequence of str
             Of all hidden layers, or of each.
         """
-        sizes = [int(inputs), *(int(width) for width in hidden), int(classes)]
+        sizes = [int(size) if hasattr(size, "__index__") else size for size in (inputs, *hidden, classes)]
         given = [activation] if isinstance(activation, str) else list(activation)
         each = given * len(hidden) if len(given) == 1 else given
         if len(each) != len(hidden):
             raise UsageError(f"{len(each)} activations for {len(hidden)} hidden layers: expected one, or one each")
         rows = zip(sizes[:-1], sizes[1:], [*each, "identity"], strict=True)
         return cls(tuple(Dense(*row) for row in rows))
+
+    def __str__(self) -> str:
+        return "-".join(map(str, self.sizes))
+
+    @property
+    def inputs(self) -> int:
+        """Features of an example."""
+        return self.layers[0].inputs
+
+    @property
+    def outputs(self) -> int:
+        """Classes, or numbers that are predicted."""
+        return self.layers[-1].units
+
+    @property
+    def hidden_units(self) -> tuple[int, ...]:
+        """Of each hidden layer."""
+        return tuple(layer.units for layer in self.layers[:-1])
 
     @property
     def sizes(self) -> tuple[int, ...]:

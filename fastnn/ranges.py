@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from fastnn.errors import ArgumentTypeError, UsageError, printable
+
 
 @dataclass(frozen=True)
 class Range:
@@ -27,6 +29,20 @@ class Range:
         above = self.low < number if self.above else self.low <= number
         return math.isfinite(number) and above and number <= self.high
 
+    def check(self, name: str, value: object) -> None:
+        """Refuse what is not in it.
+
+        Raises
+        ------
+        UsageError
+            When it is outside.
+        ArgumentTypeError
+            When it is no such number.
+        """
+        if value not in self:
+            kind = UsageError if self.is_number(value) else ArgumentTypeError
+            raise kind(f"{name}={printable(repr(value), 60)}: expected {self}")
+
     def __str__(self) -> str:
         kind = "a whole number" if self.whole else "a number"
         if math.isfinite(self.high):
@@ -37,3 +53,4 @@ class Range:
 
 
 THREADS = Range(1, 1024, whole=True)
+MOST_LETTERS = 200  # of a class's name

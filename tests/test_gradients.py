@@ -17,7 +17,7 @@ from conftest import ROOT, make_dataset
 from fastnn import reference
 from fastnn.datasets import from_arrays
 from fastnn.kernels.barrier import new_team
-from fastnn.kernels.gradients import add_gradient, apply_gradient, sum_gradients
+from fastnn.kernels.gradients import add_gradient, apply_gradient, parts_of, sum_gradients
 from fastnn.kernels.layout import Layout, aligned_zeros
 from fastnn.kernels.memory import Data, Span
 from fastnn.kernels.optimizers import Step
@@ -374,3 +374,11 @@ def test_questions_keep_away_from_kinks_in_every_layer(seed: int) -> None:
     asked = question(Case((23, 70, 40, 5), 60, ("relu", "leaky-relu")), seed)
     found, _ = reference.forward(asked.parameters, asked.x, asked.kind)
     assert min(np.abs(z).min() for z in found[:-1]) >= 1e-3
+
+
+@pytest.mark.parametrize(("examples", "count"), [(45, 8), (8, 8), (3, 4), (1, 1), (1000, 16)])
+def test_a_batch_is_cut_by_its_size_alone(examples: int, count: int) -> None:
+    parts = parts_of(examples, count)
+    assert [part[0] for part in parts[1:]] == [part[1] for part in parts[:-1]]
+    assert (parts[0][0], parts[-1][1], len(parts)) == (0, examples, count)
+    assert max(last - first for first, last in parts) - min(last - first for first, last in parts) <= 1

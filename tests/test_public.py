@@ -5,16 +5,21 @@ from __future__ import annotations
 import ast
 import doctest
 import inspect
+import pickle
+import re
 import subprocess
 import sys
 import typing
+from collections.abc import Callable
 from dataclasses import MISSING, fields
 from pathlib import Path
 
+import numpy as np
 import pytest
 from conftest import ROOT
 
 import fastnn
+from fastnn import errors
 from fastnn.network import Dense
 from fastnn.training.settings import Changes, Settings
 
@@ -97,6 +102,8 @@ def test_type_checkers_know_every_setting(tmp_path: Path) -> None:
         "fastnn.train(epoch=3)\n"
         'fastnn.train(epochs="3")\n'
         "fastnn.train(initial=model, validation=0.1, hidden=(3, 4))\n"
+        'fastnn.Training(([[0.0], [1.0]], ["a", "b"]), fastnn.Settings(hidden=16, activation="tanh"))\n'
+        "fastnn.Settings(16, hiden=3)\n"
     )
     done = subprocess.run(
         [sys.executable, "-m", "mypy", "--config-file", tmp_path / "mypy.ini", "--cache-dir", tmp_path / "c", code],
@@ -106,7 +113,7 @@ def test_type_checkers_know_every_setting(tmp_path: Path) -> None:
         check=False,
     )
     lines = [line.partition("used.py:")[2] for line in done.stdout.splitlines() if "used.py:" in line]
-    assert [int(line.partition(":")[0]) for line in lines if "error" in line] == [5, 6], done.stdout
+    assert [int(line.partition(":")[0]) for line in lines if "error" in line] == [5, 6, 9], done.stdout
     assert any(line.startswith("3: note") and "fastnn.model.model.Model" in line for line in lines)
     assert any(line.startswith("4: note") and "Dataset" in line for line in lines)
 
@@ -123,3 +130,69 @@ def test_networks_are_made_of_layers_of_others() -> None:
     ):
         with pytest.raises(error, match=message):
             fastnn.Network(layers)
+
+
+def test_errors_survive_a_pool_of_processes() -> None:
+    """`multiprocessing` pickles them; one that can't be read again would leave the pool waiting forever."""
+    diverged = pickle.loads(pickle.dumps(errors.DivergedError(2, 7, 0.5)))
+    assert (diverged.epoch, diverged.step, diverged.learning_rate) == (2, 7, 0.5)
+    assert str(diverged) == str(errors.DivergedError(2, 7, 0.5))
+    for kind in vars(errors).values():
+        if isinstance(kind, type) and issubclass(kind, errors.FastnnError) and kind is not errors.DivergedError:
+            assert str(pickle.loads(pickle.dumps(kind("said")))) == "said"
+
+
+def test_what_holds_arrays_is_compared_by_identity() -> None:
+    x, y = [[0.0], [1.0]], [0, 1]
+    for make in (
+        lambda: fastnn.Split(x, y),
+        lambda: fastnn.Dataset("two", fastnn.Split(x, y), None, ("a", "b")),
+        lambda: fastnn.train((x, y), hidden=(), epochs=1),
+        lambda: fastnn.Training((x, y), fastnn.Settings(hidden=())),
+    ):
+        one = make()
+        assert one == one
+        assert one != make()
+
+
+@pytest.mark.parametrize(
+    ("call", "kind", "said"),
+    [
+        (lambda: fastnn.draw_strokes(3, seed=None), TypeError, "seed=None: expected a whole number"),
+        (lambda: fastnn.draw_strokes(0), ValueError, "count=0: expected a whole number from 1"),
+        (lambda: fastnn.load_data("x.csv", label=1.5), TypeError, "label=1.5: expected the name or number"),
+        (lambda: fastnn.Network.mlp(4.7, (3,), 2), TypeError, "a layer of 4.7 units: expected a whole number"),
+        (lambda: fastnn.train(([[0.0], [1.0]], [0, 1]), on_epoch=3), TypeError, "on_epoch=3: expected a function"),
+        (lambda: fastnn.train(([[0.0], [1.0]], ["a", "b" * 201])), ValueError, "its name is longer than 200 letters"),
+        (lambda: fastnn.train(([[0.0], [1.0]], ["a", "a"])), ValueError, "nothing to tell apart"),
+        (lambda: fastnn.Model(fastnn.Network.mlp(2, (), 2), [np.zeros((3, 2)), np.zeros(2)]), ValueError, "of shapes"),
+        (lambda: fastnn.Model(fastnn.Network.mlp(2, (), 2), []), ValueError, "parameters of shapes []"),
+    ],
+)
+def test_what_can_not_be_is_refused_at_once(call: Callable[[], object], kind: type, said: str) -> None:
+    with pytest.raises(kind, match=re.escape(said)) as refused:
+        call()
+    assert isinstance(refused.value, fastnn.FastnnError)
+
+
+def test_values_beyond_all_measure_are_not_standardised_to_nothing() -> None:
+    with pytest.raises(ValueError, match="feature 1 has values beyond 1e150"):
+        fastnn.train(([[1e200], [2.0], [3e200]], [0, 1, 0]), hidden=(), epochs=1)
+
+
+def test_a_run_evaluates_what_its_model_does() -> None:
+    x, y = [[0.0], [0.2], [0.8], [1.0]], ["low", "low", "high", "high"]
+    run = fastnn.Training((x, y), fastnn.Settings(hidden=(), epochs=3))
+    assert list(run)
+    assert run.evaluate((x, y)).loss == run.model().evaluate((x, y)).loss
+
+
+def test_a_run_is_in_one_epoch_at_a_time() -> None:
+    x, y = np.zeros((64, 3)), np.arange(64) % 2
+
+    def again(run: fastnn.Training) -> None:
+        next(iter(run))
+
+    run = fastnn.Training((x, y), fastnn.Settings(hidden=(), epochs=2, batch_size=4), on_safe=again)
+    with pytest.raises(fastnn.FastnnError, match="in an epoch already"):
+        list(run)

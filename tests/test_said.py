@@ -155,8 +155,8 @@ def test_progress_elsewhere_is_a_line_an_epoch(capsys: pytest.CaptureFixture[str
 
 def test_a_bar_for_files_that_take_long(monkeypatch: pytest.MonkeyPatch) -> None:
     told = told_to(monkeypatch)
-    assert display.telling(quiet=True) is None
-    tell = display.telling(quiet=False)
+    assert display.progress_of(quiet=True) is None
+    tell = display.progress_of(quiet=False)
     assert tell
     for done in (0, 3, 4, 5):
         tell("t.csv", done, 4)
@@ -173,7 +173,7 @@ def test_streams_that_take_no_colour(monkeypatch: pytest.MonkeyPatch) -> None:
         with monkeypatch.context() as inside:
             inside.setenv(name, value)
             assert not display.is_fancy(told)
-            assert display.telling(quiet=False) is None
+            assert display.progress_of(quiet=False) is None
     assert not display.is_fancy(io.StringIO())
 
 
@@ -202,9 +202,9 @@ def test_pictures_of_characters_stand_four_side_by_side() -> None:
     x[:, 6] = 80  # two fifths: not above
     p = np.array([[0.75, 0.25]] * 4 + [[0.0, 1.0]])
     found = Predictions(checked_split(x, [0, 0, 0, 0, 0], 2, "x"), p, ("a", "longer"), (4, 4))
-    assert charts.predictions(found, np.arange(5)).splitlines() == [
+    assert charts.pictures(found, np.arange(5)).splitlines() == [
         "a 75  a 75  a 75  a 75", "▀▄    ▀▄    ▀▄    ▀▄", "", "", "long", "▀▄",
-    ] or charts.predictions(found, np.arange(5)).splitlines() == [
+    ] or charts.pictures(found, np.arange(5)).splitlines() == [
         "a 75  a 75  a 75  a 75", "▀▄    ▀▄    ▀▄    ▀▄", "", "", "long", "▀▄", ""
     ]  # fmt: skip
 

@@ -128,8 +128,8 @@ def train(
     if resume and checkpoint is None:
         raise UsageError("--resume needs --checkpoint DIR, the folder of the run to go on with")
     numbers = settings.loss != "softmax"
-    tell = display.telling(quiet)
-    dataset = datasets.load(data or begun.data or "auto", label, numbers, share_or_place(test), validation, tell)
+    progress = display.progress_of(quiet)
+    dataset = datasets.load(data or begun.data or "auto", label, numbers, share_or_place(test), validation, progress)
     if not quiet:
         note(f"data: {dataset.name}, {len(dataset.train):,} examples ({dataset.origin})")
     reporter = display.Reporter(settings.epochs, quiet)
@@ -207,9 +207,9 @@ def evaluate(
     if min_accuracy is not None and model.loss != "softmax":
         raise UsageError(f"--min-accuracy: this model was trained by --loss {model.loss}, which has no right answers")
     numbers = model.loss != "softmax"
-    dataset = datasets.load(data, label, numbers, share_or_place(test), progress=display.telling(as_json))
+    dataset = datasets.load(data, label, numbers, share_or_place(test), progress=display.progress_of(as_json))
     part, examples = chosen_part(dataset, split)
-    if model.loss == "softmax" and dataset.features == model.network.sizes[0]:
+    if model.loss == "softmax" and dataset.features == model.network.inputs:
         examples = datasets.relabelled(examples, dataset.classes, model.classes, dataset.name)
     result = model.evaluate(examples, threads=threads)
     if as_json:

@@ -51,18 +51,19 @@ def half_blocks(picture: np.ndarray) -> list[str]:
     ]
 
 
-def predictions(answers: Predictions, rows: np.ndarray) -> str:
+def pictures(predictions: Predictions, rows: np.ndarray) -> str:
     """Pictures with what was read, and what they are where that was wrong."""
-    shown, titles = answers.pictures(rows), list[str]()
-    for said, true, sure in zip(answers.predicted[rows], answers.labels[rows], answers.confidence[rows], strict=True):
-        wrong = "" if said == true else f", is {printable(answers.classes[true])}"
-        titles.append(f"{printable(answers.classes[said])} {sure:.0%}{wrong}")
+    shown, titles = predictions.pictures(rows), list[str]()
+    columns = predictions.predicted[rows], predictions.labels[rows], predictions.confidence[rows]
+    for said, true, sure in zip(*columns, strict=True):
+        wrong = "" if said == true else f", is {printable(predictions.classes[true])}"
+        titles.append(f"{printable(predictions.classes[said])} {sure:.0%}{wrong}")
     return _grid(shown if shown.ndim == 3 else shown.mean(axis=-1), titles)
 
 
-def calibration(answers: Predictions) -> str:
+def calibration(predictions: Predictions) -> str:
     """How often answers of each confidence are right."""
-    bins = reliability(answers.probabilities, answers.labels)
+    bins = reliability(predictions.probabilities, predictions.labels)
     rows = []
     for place, count in enumerate(bins.counts):
         if count:

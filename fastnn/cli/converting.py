@@ -50,7 +50,7 @@ def convert(
     store.save(model, target, kind)
     for text in model.notes:
         note(f"{printable(source)}: {in_options(text)}")
-    say(f"{printable(target)}: {'-'.join(map(str, model.network.sizes))}, sha256 {model.sha256}")
+    say(f"{printable(target)}: {model.network}, sha256 {model.sha256}")
     say(f"activations: {', '.join(model.network.activations)}; {_tried(model, bool(activation))}")
 
 
@@ -70,10 +70,10 @@ def _tried(model: Model, compare: bool) -> str:
 
     network = model.network
     with np.errstate(all="ignore"):
-        z = model.logits(np.random.default_rng(0).random((16, network.sizes[0]), np.float32), engine="numpy")
+        z = model.logits(np.random.default_rng(0).random((16, network.inputs), np.float32), engine="numpy")
     if not np.isfinite(z).all():
         return "WARNING: some outputs are not finite for inputs from 0 to 1"
-    if network.sizes[0] != 784 or model.classes != _DIGITS or model.loss != "softmax":
+    if network.inputs != 784 or model.classes != _DIGITS or model.loss != "softmax":
         return "all outputs are finite"
     from fastnn.datasets import Split, draw
     from fastnn.datasets.base import PIXEL
@@ -87,6 +87,6 @@ def _tried(model: Model, compare: bool) -> str:
     if not compare:
         return answer
     each = {
-        name: right(replace(model, network=Network.mlp(784, network.sizes[1:-1], 10, name))) for name in ACTIVATIONS
+        name: right(replace(model, network=Network.mlp(784, network.hidden_units, 10, name))) for name in ACTIVATIONS
     }
     return f"{answer} (by activation: {', '.join(f'{name} {count}' for name, count in each.items())})"

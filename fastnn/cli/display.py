@@ -70,16 +70,16 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]], right: Sequence[
     return "\n".join(shown)
 
 
-def prediction(answer: Prediction, name: str, top: int | None, chart: bool) -> str:
-    """One answer: a line, and a bar for each of the `top` classes when a chart is wanted."""
-    label = printable(answer.label)
+def prediction(one: Prediction, name: str, top: int | None, chart: bool) -> str:
+    """One prediction: a line, and a bar for each of the `top` classes when a chart is wanted."""
+    label = printable(one.label)
     said = {"sure": label, "unsure": f"unsure, perhaps {label}", "nothing": "no digit, nothing is drawn"}
-    line = f"{name}: {said[answer.verdict]}  ({answer.confidence:.1%})"
-    if answer.warning:
-        line += f"  warning: {answer.warning}"
+    line = f"{name}: {said[one.verdict]}  ({one.confidence:.1%})"
+    if one.warning:
+        line += f"  warning: {one.warning}"
     if not chart:
         return line
-    ordered = list(answer.probabilities.items())
+    ordered = list(one.probabilities.items())
     if top is not None:
         ordered = sorted(ordered, key=lambda item: -item[1])[:top]
     return f"{line}\n{bars(dict(ordered))}"
@@ -105,17 +105,18 @@ def confusion(counts: np.ndarray, classes: Sequence[str]) -> str:
 
 def page(lines: Sequence[Sequence[Prediction]], name: str, top: int | None) -> str:
     """Every digit of a picture: its lines as they are read, and each digit's classes when `top` of them are wanted."""
-    answers = [answer for line in lines for answer in line]
-    if not answers:
+    predictions = [one for line in lines for one in line]
+    if not predictions:
         return f"{name}: no digit"
-    unsure = sum(answer.verdict == "unsure" for answer in answers)
-    said = f"{name}: {len(answers)} digit{'s' * (len(answers) > 1)}" + (f", {unsure} unsure (?)" if unsure else "")
+    unsure = sum(one.verdict == "unsure" for one in predictions)
+    count = f"{len(predictions)} digit{'s' * (len(predictions) > 1)}"
+    said = f"{name}: {count}" + (f", {unsure} unsure (?)" if unsure else "")
     texts = ["".join(printable(a.label) + "?" * (a.verdict == "unsure") for a in line) for line in lines]
     out = [said, *(f"  {text}" for text in texts)]
     if top is not None:
         for line, text in zip(lines, texts, strict=True):
-            for n, answer in enumerate(line, 1):
-                out.append(prediction(answer, f"{name}: {text}, {n}", top, chart=True))
+            for n, one in enumerate(line, 1):
+                out.append(prediction(one, f"{name}: {text}, {n}", top, chart=True))
     return "\n".join(out)
 
 
@@ -124,17 +125,17 @@ def epoch_line(epoch: Epoch, epochs: int) -> str:
     return f"epoch {epoch.epoch:>{len(str(epochs))}}/{epochs}  {epoch.figures}"
 
 
-def telling(quiet: bool) -> Callable[[str, int, int], None] | None:
+def progress_of(quiet: bool) -> Callable[[str, int, int], None] | None:
     """A bar for reading files that take long, on a terminal; None where none is wanted."""
     if quiet or not is_fancy(sys.stderr):
         return None
 
-    def tell(what: str, done: int, of: int) -> None:
+    def show(what: str, done: int, of: int) -> None:
         text = "" if done >= of else f"reading {what} {bar(done / max(of, 1), 20, sys.stderr).ljust(20)}"
         sys.stderr.write(f"\r\x1b[2K{text}")
         sys.stderr.flush()
 
-    return tell
+    return show
 
 
 class Reporter:

@@ -212,7 +212,7 @@ def predictions(
         "predictions",
         out,
         text,
-        lambda charts: charts.predictions(predictions, rows),
+        lambda charts: charts.pictures(predictions, rows),
         lambda plots: plots.predictions(*parts, across),
     )
 

@@ -34,55 +34,55 @@ def read_picture(model: Model, path: Path, asked: Asked) -> None:
     shown = printable(path)
     if asked.many:
         lines = model.predict_digits(path)
-        answers = [answer for line in lines for answer in line]
+        predictions = [one for line in lines for one in line]
         if asked.as_json:
             print_json({"image": str(path), "lines": [[_placed(a, asked.top) for a in line] for line in lines]})
         else:
             say(display.page(lines, shown, asked.top))
     else:
         steps: list[tuple[str, np.ndarray]] = []
-        answer = model.predict_image(path, (lambda name, step: steps.append((name, step))) if asked.explain else None)
-        answers = [answer]
+        one = model.predict_image(path, (lambda name, step: steps.append((name, step))) if asked.explain else None)
+        predictions = [one]
         if asked.as_json:
-            print_json({"image": answer.image, **_event(answer, asked.top)})
+            print_json({"image": one.image, **_event(one, asked.top)})
         else:
-            say(display.prediction(answer, shown, asked.top, asked.chart))
+            say(display.prediction(one, shown, asked.top, asked.chart))
         if asked.explain:
             from fastnn.images import strip
 
             _write(asked.explain, strip(steps))
     if asked.annotate:
-        _write(asked.annotate, _annotated(path, answers))
+        _write(asked.annotate, _annotated(path, predictions))
 
 
-def _event(answer: Prediction, top: int | None) -> dict[str, Any]:
+def _event(one: Prediction, top: int | None) -> dict[str, Any]:
     """One answer for JSON; what there is nothing to say about is left out."""
-    best = sorted(answer.probabilities.items(), key=lambda item: -item[1])[:top]
+    best = sorted(one.probabilities.items(), key=lambda item: -item[1])[:top]
     keep = {name for name, _ in best}
     event: dict[str, Any] = {
-        "label": answer.label,
-        "verdict": answer.verdict,
-        "confidence": answer.confidence,
-        "probabilities": {k: v for k, v in answer.probabilities.items() if k in keep},
+        "label": one.label,
+        "verdict": one.verdict,
+        "confidence": one.confidence,
+        "probabilities": {k: v for k, v in one.probabilities.items() if k in keep},
     }
-    if answer.warning:
-        event["warning"] = answer.warning
+    if one.warning:
+        event["warning"] = one.warning
     return event
 
 
-def _placed(answer: Prediction, top: int | None) -> dict[str, Any]:
-    """One of several answers, with its place in the picture."""
-    return {**_event(answer, top), "box": [round(n, 5) for n in answer.box or ()]}
+def _placed(one: Prediction, top: int | None) -> dict[str, Any]:
+    """One of several predictions, with its place in the picture."""
+    return {**_event(one, top), "box": [round(n, 5) for n in one.box or ()]}
 
 
-def _annotated(path: Path, answers: list[Prediction]) -> bytes:
+def _annotated(path: Path, predictions: list[Prediction]) -> bytes:
     from fastnn.images import Mark, annotated, read
 
     whole = (0.02, 0.02, 0.98, 0.98)  # of a picture that came through as it is
     marks = [
-        Mark(answer.box or whole, f"{answer.label} {answer.confidence:.0%}", answer.verdict == "sure")
-        for answer in answers
-        if answer.verdict != "nothing"
+        Mark(one.box or whole, f"{one.label} {one.confidence:.0%}", one.verdict == "sure")
+        for one in predictions
+        if one.verdict != "nothing"
     ]
     return annotated(read(path), marks)
 

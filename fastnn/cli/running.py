@@ -57,7 +57,7 @@ def run_training(
         elif outcome.resume and not outcome.quiet:
             note(f"no checkpoint in {printable(outcome.checkpoint)} yet; beginning anew")
         run.fingerprint  # noqa: B018 - hashed now, so that nobody waits for it at a signal
-        _compile_and_tell(run, reporter)
+        _compile_shown(run, reporter)
         with noted() as raise_if_stopped:  # before, nothing is lost by leaving at once
 
             def rest(run: Training) -> None:
@@ -118,7 +118,7 @@ def _train(run: Training, reporter: display.Reporter, outcome: Outcome, checkpoi
     watch, epochs = run.state.watch, len(run.history)
     if epochs < run.settings.epochs and not outcome.quiet:
         note(f"stopped early: no better validation loss in {watch.since} epochs")
-    sizes, data = "-".join(map(str, run.network.sizes)), run.dataset.name
+    data = run.dataset.name
     if result and result.accuracy is not None:
         right = f"reads {result.accuracy:.2%} of {result.examples:,} {data} test examples"
     elif result:
@@ -133,7 +133,7 @@ def _train(run: Training, reporter: display.Reporter, outcome: Outcome, checkpoi
         right = f"reads {run.history[-1].accuracy:.2%} of the training examples (there are no test examples)"
     else:
         right = f"has a loss of {run.history[-1].loss:.4g} on the training examples (there are no test examples)"
-    say(f"{sizes} {right} after {seconds:.2f} s of training; saved in {printable(outcome.out)}")
+    say(f"{run.network} {right} after {seconds:.2f} s of training; saved in {printable(outcome.out)}")
     if not outcome.quiet and run.dataset.image_shape:
         note(f"try: fastnn predict IMAGE --weights {printable(outcome.out)}")
 
@@ -143,7 +143,7 @@ def _described(epoch: Epoch) -> dict[str, Any]:
     return {k: v for k, v in vars(epoch).items() if v is not None or not k.startswith("validation")}
 
 
-def _compile_and_tell(run: Training, reporter: display.Reporter) -> None:
+def _compile_shown(run: Training, reporter: display.Reporter) -> None:
     from fastnn.kernels.cache import unkept
 
     with display.counted_compilation(reporter) as compiled:

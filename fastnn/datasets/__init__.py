@@ -16,7 +16,7 @@ from fastnn.datasets.npz import load_npz
 from fastnn.datasets.pictures import is_picture_folder, load_pictures
 from fastnn.datasets.strokes import draw, load_strokes
 from fastnn.datasets.tables import ReadProgress, is_table, load_table
-from fastnn.errors import DataError, FastnnError, RunError, UsageError, printable
+from fastnn.errors import ArgumentTypeError, DataError, FastnnError, RunError, UsageError, printable
 
 __all__ = [
     "SOURCES",
@@ -85,7 +85,7 @@ SOURCES = {
 
 def load(
     data: str | Path = "auto",
-    label: str | None = None,
+    label: str | int | None = None,
     numbers: bool = False,
     test: float | str | Path | None = None,
     validation: str | Path | None = None,
@@ -101,8 +101,8 @@ def load(
         .npz archive; a folder of class folders of pictures, perhaps under ``train/`` and ``test/``; a folder with
         ``train.csv`` (and ``test.csv``); a folder of NumPy files (``x_train.npy``, ``y_train.npy``, ``x_test.npy``,
         ``y_test.npy``). A name wins over a folder called the same; write ``./mnist`` for the folder.
-    label : str, optional
-        Column of labels of a table, by name or number.
+    label : str or int, optional
+        Column of labels of a table, by name or number (from 1).
     numbers : bool
         Whether labels are numbers to be predicted instead of classes.
     test : float, str or Path, optional
@@ -135,6 +135,10 @@ def load(
     >>> data.classes, data.train.x.shape
     (('large', 'small'), (4, 1))
     """
+    if isinstance(label, int) and not isinstance(label, bool):
+        label = str(label)
+    if not isinstance(label, str | None):
+        raise ArgumentTypeError(f"label={printable(repr(label), 40)}: expected the name or number of a column")
     table, beside = _table_of(data)
     second = {"test": _as_table(test), "validation": _as_table(validation)} if table else {}
     if table:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from fastnn.errors import DataError, DataTypeError, printable
+from fastnn.ranges import MOST_LETTERS
 
 _CHUNK_BYTES = 2**22  # of data that may be larger than memory, looked at or converted at once
 _EXACT = 2**24  # float32 holds every whole number up to here
@@ -22,7 +23,7 @@ _DARK = 127  # some pixel of pictures from 0 to 255 is above this
 _PARTS = {"train": "training set", "test": "test set", "validation": "validation set"}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Split:
     """Examples with their labels. Making one is the gate in front of every kernel: what can't be is refused.
 
@@ -78,7 +79,7 @@ class Split:
         return len(self.y)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Dataset:
     """Training and test examples of one kind.
 
@@ -149,6 +150,9 @@ class Dataset:
             raise DataError(f"{self.name}: classes {printable(names, 60)}; expected a tuple of their names")
         if len(set(names)) != len(names):
             raise DataError(f"{self.name}: classes {printable(names, 60)}: two have the same name")
+        if any(len(name) > MOST_LETTERS for name in names):
+            longest = printable(max(names, key=len), 60)
+            raise DataError(f"{self.name}: class {longest}: its name is longer than {MOST_LETTERS} letters")
         if self.label_type not in LABEL_TYPES:
             raise DataError(f"{self.name}: label_type {self.label_type!r}; expected one of {', '.join(LABEL_TYPES)}")
         shape, features = self.image_shape, self.train.x.shape[1]

@@ -80,7 +80,7 @@ def class_names(labels: np.ndarray, source: str) -> tuple[str, ...]:
     """
     names = sorted({str(name) for name in distinct(labels)[0]}, key=natural)
     if len(names) < 2:
-        raise DataError(f"{source}: one class only ({printable(names[0], 40)}); there is nothing to progress apart")
+        raise DataError(f"{source}: one class only ({printable(names[0], 40)}); there is nothing to tell apart")
     if len(names) > MOST_CLASSES or (len(names) > _MANY and len(names) > len(labels) / 2):
         raise DataError(
             f"{source}: {len(names):,} different labels in {len(labels):,} rows. Are they the right ones (label=)? "

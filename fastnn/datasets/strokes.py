@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from fastnn.datasets.base import PIXEL, Dataset, checked_split
+from fastnn.ranges import THREADS, Range
 
 _Point = tuple[float, float]
 # fmt: off
@@ -128,7 +129,9 @@ def draw(count: int, seed: int = 0, first: int = 0, threads: int | None = None) 
     Raises
     ------
     UsageError
-        When there are to be fewer than one, or more than that.
+        When there are to be fewer than one, or more than that; or for a seed below 0.
+    ArgumentTypeError
+        When one of them is no whole number.
 
     Examples
     --------
@@ -137,7 +140,6 @@ def draw(count: int, seed: int = 0, first: int = 0, threads: int | None = None) 
     >>> x.shape, x.dtype.name, y.tolist()
     ((3, 784), 'uint8', [4, 6, 6])
     """
-    from fastnn.errors import UsageError
     from fastnn.kernels.augment import Piece, canvases_for, change_examples, change_of
     from fastnn.kernels.barrier import new_team
     from fastnn.kernels.memory import Data
@@ -145,10 +147,11 @@ def draw(count: int, seed: int = 0, first: int = 0, threads: int | None = None) 
     from fastnn.kernels.workers import Workers, compile_for
     from fastnn.machine import available_threads
 
-    if not 1 <= count <= MOST_IMAGES:
-        raise UsageError(f"count={count}: expected 1 to {MOST_IMAGES:,} drawn digits")
-    if threads is not None and threads < 1:
-        raise UsageError(f"threads={threads}: expected 1 or more")
+    Range(1, MOST_IMAGES, whole=True).check("count", count)
+    for name, value in (("seed", seed), ("first", first)):
+        Range(0, 2**63 - 1, whole=True).check(name, value)
+    if threads is not None:
+        THREADS.check("threads", threads)
     x, y = np.zeros((count, SIDE * SIDE), np.uint8), np.zeros(count, np.int32)
     with Workers(threads or available_threads()) as workers:
         compile_for(draw_digits, _glyphs(), seed, first, x, y, new_team())

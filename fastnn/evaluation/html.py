@@ -103,7 +103,7 @@ def _summary(model: Model, predictions: Predictions) -> dict[str, str]:
         "mean loss": f"{result.loss:.4f}",
         "calibration error": f"{result.calibration_error:.2%}",
         "called unsure": f"{unsure:.2%} (below {model.unsure_below:.0%})",
-        "layers": "-".join(map(str, model.network.sizes)),
+        "layers": str(model.network),
         "parameters": f"{model.network.parameter_count:,}",
         "trained on": f"{_or_unknown(data.name)}, {_or_unknown(data.examples)} examples",
         "epochs": _or_unknown(history.epochs),

@@ -128,8 +128,8 @@ def predictions_of(model: Model, dataset: Dataset, part: str | None = None) -> P
     if model.loss != "softmax":
         raise DataError(f'this model was trained by loss="{model.loss}"; these plots are of classes')
     part, split = chosen_part(dataset, part)
-    if split.x.shape[1] != model.network.sizes[0]:
-        raise DataError(f"examples of {split.x.shape[1]} features; this model takes {model.network.sizes[0]}")
+    if split.x.shape[1] != model.network.inputs:
+        raise DataError(f"examples of {split.x.shape[1]} features; this model takes {model.network.inputs}")
     split = relabelled(split, dataset.classes, model.classes, dataset.name)
     probabilities = model.predict_proba(split, engine="kernels")
     return Predictions(split, probabilities, model.classes, dataset.image_shape or model.image_shape, part)

@@ -14,6 +14,11 @@ from fastnn.kernels.step import add_late_gradients, backward, logits
 from fastnn.kernels.updates import add_to_parameters, clip_and_update
 
 
+def parts_of(examples, parts):
+    """Where each of `parts` parts of a batch begins and ends: as even as can be, by the two numbers alone."""
+    return [(examples * part // parts, examples * (part + 1) // parts) for part in range(parts)]
+
+
 @kernel
 def add_gradient(net, data, work, span, totals, team):
     """net.gradient += rates[0] · gradient of the summed loss of the rows from `first` to `last`, `batch` at once.

@@ -189,8 +189,9 @@ class Layout:
         at = parts + copies * k_panels * rows * c_rows
         spaces = np.zeros(len(table) - 1, SPACE)
         for row, space in zip(table, spaces, strict=False):
-            size = int(row["panels"]) * width * rows
-            space["panels"], space["activations"], space["gradients"] = row["panels"], at, at + copies * size
+            panels = -(-int(row["units"]) // width)
+            size = panels * width * rows
+            space["panels"], space["activations"], space["gradients"] = panels, at, at + copies * size
             space["slopes"] = at + (copies + 1) * size
             at += (copies + 1 + slopes) * size
         blocks, entries = -(-features // BLOCK), -(-features // BLOCK) * list_capacity(batch)

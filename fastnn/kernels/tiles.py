@@ -43,10 +43,12 @@ def _llvm_float(dtype):
     return ir.FloatType() if dtype == types.float32 else ir.DoubleType()
 
 
-def _check_panel(*arrays):
+def _check_panel(*arrays, tile=None):
     for array in arrays:
         if not (isinstance(array, types.Array) and array.ndim == 2 and array.layout == "C"):
             raise TypingError(f"a panel is a C-contiguous 2-D array, not {array}")
+        if tile is not None and array.dtype != tile.dtype:
+            raise TypingError(f"a panel of {array.dtype} beside a tile of {tile.dtype}")
 
 
 class _Emitter:
@@ -143,7 +145,7 @@ def _accumulate(emit, tile, x_base, x_step, w_vectors):
 
 def _rank1(tile, x, w, row_step):
     """Signature and code of a rank-1 update, whose elements of x lie `row_step(emit)` numbers apart."""
-    _check_panel(x, w)
+    _check_panel(x, w, tile=tile)
 
     def codegen(context, builder, signature, args):
         emit = _Emitter(context, builder, signature.args[0])

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from fastnn.errors import ModelFileError, printable
 from fastnn.formats.base import check_metadata_size
 from fastnn.network import Network
+from fastnn.ranges import MOST_LETTERS
 
 FORMAT_VERSION = 1
 UNBOUNDED = (-math.inf, math.inf)
@@ -219,7 +220,7 @@ def classes_of(metadata: Metadata) -> tuple[str, ...]:
 
 def numbered_classes(network: Network) -> list[str]:
     """The names of classes that nobody has named."""
-    return [str(c) for c in range(network.sizes[-1])]
+    return [str(c) for c in range(network.outputs)]
 
 
 def label_type_of(metadata: Metadata) -> str:
@@ -346,10 +347,11 @@ def checked_metadata(metadata: dict[str, Any] | None, network: Network, shown: s
     if layers != list(network.sizes):
         raise ModelFileError(f"{shown}: described as {printable(layers, 60)}, but it is {network.sizes}")
     classes = metadata.get("classes")
-    if not isinstance(classes, list) or len(classes) != network.sizes[-1]:
-        raise ModelFileError(f"{shown}: its class names do not fit its {network.sizes[-1]} outputs")
-    if not all(isinstance(name, str) and len(name) <= 200 for name in classes) or len(set(classes)) != len(classes):
-        raise ModelFileError(f"{shown}: its class names are not different texts")
+    if not isinstance(classes, list) or len(classes) != network.outputs:
+        raise ModelFileError(f"{shown}: its class names do not fit its {network.outputs} outputs")
+    named = all(isinstance(name, str) and len(name) <= MOST_LETTERS for name in classes)
+    if not named or len(set(classes)) != len(classes):
+        raise ModelFileError(f"{shown}: its class names are not different texts of up to {MOST_LETTERS} letters")
     for group, key in _TEXTS:
         text = metadata.get(group, {}).get(key, "")
         if not isinstance(text, str):

@@ -70,14 +70,14 @@ def logits(
     """
     if engine not in ENGINES:
         raise UsageError(f"engine={engine!r}: expected one of {', '.join(ENGINES)}")
-    if threads is not None and threads not in THREADS:
-        raise UsageError(f"threads={threads!r}: expected {THREADS}")
-    if x.ndim != 2 or x.shape[1] != network.sizes[0]:
+    if threads is not None:
+        THREADS.check("threads", threads)
+    if x.ndim != 2 or x.shape[1] != network.inputs:
         raise DataError(
-            f"examples of {x.shape[-1] if x.ndim > 1 else x.size} features; this model takes {network.sizes[0]}"
+            f"examples of {x.shape[-1] if x.ndim > 1 else x.size} features; this model takes {network.inputs}"
         )
     if x.shape[0] == 0:
-        return np.zeros((0, network.sizes[-1]))
+        return np.zeros((0, network.outputs))
     if engine == "numpy" or (engine == "auto" and x.shape[0] <= FEW_ROWS):
         return _numpy_logits(network, parameters, x, scaling, scale)
     from fastnn.kernels.workers import Workers
@@ -110,7 +110,7 @@ def activation_of(network: Network, dropout: float = 0.0, seed: int = 0):  # typ
     if not names or (set(names) == {"relu"} and not dropout):
         return None
     kinds = np.array([_KINDS.index(name) for name in names], np.int64)
-    units = np.array(network.sizes[1:-1], np.int64)
+    units = np.array(network.hidden_units, np.int64)
     return Activation(kinds, units, np.full(len(names), float(dropout)), seed)
 
 

@@ -76,7 +76,7 @@ class Prediction:
     box: tuple[float, float, float, float] | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Evaluation:
     """How a model does on a split.
 
@@ -188,14 +188,14 @@ class Model(store.Stored):
             return self._linked(self.logits(x.x, engine, threads, x.scale))
         x = as_array(x, "examples")
         if x.ndim < 2:
-            raise DataError(f"examples of shape {x.shape}; expected one row an example: (N, {self.network.sizes[0]})")
+            raise DataError(f"examples of shape {x.shape}; expected one row an example: (N, {self.network.inputs})")
         if x.shape[0] == 0:
-            return np.zeros((0, self.network.sizes[-1]))
+            return np.zeros((0, self.network.outputs))
         return self._linked(self.logits(self._checked(x), engine, threads))
 
     def _checked(self, x: Any, source: str = "examples") -> Any:
         """Features that fit, and that are not of another range than those it was trained on."""
-        x, inputs = checked_features(x, source), self.network.sizes[0]
+        x, inputs = checked_features(x, source), self.network.inputs
         if x.shape[1] != inputs:
             raise DataError(f"{source} of {x.shape[1]} features; this model takes {inputs}")
         check_range(x, self.scale, self.trained_range, source)
@@ -206,7 +206,7 @@ class Model(store.Stored):
         known = preprocessing_of(self.metadata).range
         if known is not None:
             return known
-        pictures = math.isqrt(self.network.sizes[0]) ** 2 == self.network.sizes[0] >= 64
+        pictures = math.isqrt(self.network.inputs) ** 2 == self.network.inputs >= 64
         return (0, 1) if pictures and self.scaling is None else UNBOUNDED
 
     def logits(
@@ -318,9 +318,9 @@ class Model(store.Stored):
         from fastnn import images
 
         name = preprocessing_of(self.metadata).recipe
-        if name not in images.RECIPES or self.network.sizes[0] != images.SIDE**2:
+        if name not in images.RECIPES or self.network.inputs != images.SIDE**2:
             raise DataError(
-                f"this model takes {self.network.sizes[0]} features prepared as {printable(name, 40)!r}; "
+                f"this model takes {self.network.inputs} features prepared as {printable(name, 40)!r}; "
                 f"pictures need a model of {images.SIDE**2} trained on pictures"
             )
         return images.RECIPES[name]
@@ -329,11 +329,11 @@ class Model(store.Stored):
     def image_shape(self) -> tuple[int, int] | None:
         """Height and width of the pictures that it was trained on, if it was; they may have several channels."""
         shape = preprocessing_of(self.metadata).image_shape
-        return shape if shape and self.network.sizes[0] % math.prod(shape) == 0 else None
+        return shape if shape and self.network.inputs % math.prod(shape) == 0 else None
 
     def _asked(self, prepared: Sequence[Prepared]) -> np.ndarray:
         if not prepared:
-            return np.zeros((0, self.network.sizes[-1]))
+            return np.zeros((0, self.network.outputs))
         pixels = np.stack([one.pixels.reshape(-1) for one in prepared])
         return self._linked(self.logits(pixels, "numpy", scale=PIXEL))
 
@@ -369,7 +369,7 @@ class Model(store.Stored):
             When a data set has no test examples.
         """
         split = self._split_of(data)
-        features, classes = self.network.sizes[0], self.network.sizes[-1]
+        features, classes = self.network.inputs, self.network.outputs
         if split.x.shape[1] != features:
             raise DataError(f"examples of {split.x.shape[1]} features; this model takes {features}")
         if (split.y.ndim == 1) != (self.loss == "softmax"):
@@ -449,7 +449,7 @@ def load(path: str | Path | None = None, activation: str | Sequence[str] = (), o
     --------
     >>> import fastnn
     >>> model = fastnn.load()  # reads digits: 28x28 pixels, 0 is paper, 255 ink
-    >>> model.network.sizes[0], model.classes
+    >>> model.network.inputs, model.classes
     (784, ('0', '1', '2', '3', '4', '5', '6', '7', '8', '9'))
     """
     unsaid = Unsaid((activation,) if isinstance(activation, str) else tuple(activation), tuple(order))

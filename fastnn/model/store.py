@@ -49,6 +49,12 @@ class Stored:
     scaling: tuple[np.ndarray, np.ndarray] | None = None
     notes: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        shapes = list(self.network.parameter_shapes.values())
+        given = [getattr(tensor, "shape", None) for tensor in self.parameters]
+        if given != shapes:
+            raise UsageError(f"parameters of shapes {given}; the network {self.network} has {shapes}")
+
     @property
     def description(self) -> Description:
         """What `metadata` says, typed; read anew each time, since that may be changed."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Unpack
 
 from fastnn.datasets import Dataset, Split
-from fastnn.errors import ArgumentTypeError
+from fastnn.errors import ArgumentTypeError, check_callable
 from fastnn.model.model import Model
 from fastnn.training.initial import settings_like, unsaid_layers
 from fastnn.training.preparation import check_kind, dataset_of
@@ -83,6 +83,7 @@ def train(
     if settings is not None and not isinstance(settings, Settings):
         raise ArgumentTypeError(f"settings of type {type(settings).__name__}; expected Settings(epochs=3, …)")
     check_kind(data)
+    check_callable("on_epoch", on_epoch)
     given: dict[str, Any] = {**changes} if hidden is None else {"hidden": hidden, **changes}
     examples: Any = validation if isinstance(validation, Split | tuple | list | str | Path) else None
     if validation is not None and examples is None:

@@ -29,7 +29,7 @@ def layers_of(network: Network) -> dict[str, Any]:
     """The settings ``hidden`` and ``activation`` that make such a network."""
     each = tuple(network.activations[:-1])
     activation = each if len(set(each)) > 1 else each[:1] or Settings.activation
-    return {"hidden": tuple(network.sizes[1:-1]), "activation": activation}
+    return {"hidden": tuple(network.hidden_units), "activation": activation}
 
 
 def unsaid_layers(initial: Initial, settings: Settings, said: Mapping[str, Any]) -> dict[str, Any]:
@@ -93,8 +93,8 @@ def dataset_like(initial: Initial, dataset: Dataset) -> Dataset:
     """
     if not isinstance(initial, Model):
         return dataset
-    if dataset.features != initial.network.sizes[0]:
-        raise DataError(f"{dataset.name}: {dataset.features} features; initial=model takes {initial.network.sizes[0]}")
+    if dataset.features != initial.network.inputs:
+        raise DataError(f"{dataset.name}: {dataset.features} features; initial=model takes {initial.network.inputs}")
     labels, own = dataset.train.y.ndim == 1, initial.classes
     if sorted(dataset.classes) != sorted(own) or not (labels or dataset.classes == own):
         raise DataError(
@@ -154,8 +154,7 @@ def parameters_for(initial: Initial, network: Network, settings: Settings, dtype
     shapes = network.parameter_shapes
     if len(arrays) != len(shapes):
         raise UsageError(
-            f"initial: {len(arrays)} arrays; expected {len(shapes)}, [w, b, w, b, …] of the layers "
-            f"{'-'.join(map(str, network.sizes))}"
+            f"initial: {len(arrays)} arrays; expected {len(shapes)}, [w, b, w, b, …] of the layers {network}"
         )
     return [_checked(array, name, shape, dtype) for array, (name, shape) in zip(arrays, shapes.items(), strict=True)]
 

@@ -114,8 +114,12 @@ def scaling_of(dataset: Dataset, train: Split, settings: Settings) -> Scaling | 
         total += _weighted(train.x[first:last], train.sample_weight, first, last)
     mean = total / sample_weight.sum()
     for first, last in chunks(train.x):
-        squares += _weighted((train.x[first:last] - mean) ** 2, train.sample_weight, first, last)
+        with np.errstate(over="ignore"):
+            squares += _weighted((train.x[first:last] - mean) ** 2, train.sample_weight, first, last)
     deviation = np.sqrt(squares / sample_weight.sum())
+    if not np.isfinite(deviation).all():
+        feature = int(np.flatnonzero(~np.isfinite(deviation))[0]) + 1
+        raise DataError(f"{dataset.name}: feature {feature} has values beyond 1e150; divide it by a power of ten")
     return mean, np.where(deviation > 1e-12 * np.maximum(1, np.abs(mean)), deviation, 1.0)
 
 

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import hashlib
 import math
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import InitVar, asdict, dataclass, field
 from functools import cached_property
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -24,7 +26,7 @@ from fastnn.datasets.base import (
     fingerprint,
     value_range,
 )
-from fastnn.errors import ArgumentTypeError, DivergedError, UsageError, printable
+from fastnn.errors import ArgumentTypeError, DivergedError, RunError, UsageError, check_callable, printable
 from fastnn.kernels.barrier import new_team
 from fastnn.kernels.layout import LINE, Layout, aligned_zeros
 from fastnn.kernels.losses import Loss
@@ -149,7 +151,7 @@ class State:
     history: list[Epoch] = field(default_factory=list)
 
 
-@dataclass
+@dataclass(eq=False)
 class Training:
     """A run: iterate over it for its epochs, then take its model.
 
@@ -214,11 +216,25 @@ class Training:
     initial: InitVar[Model | Sequence[Any] | None] = None
     compile_seconds: float = field(default=0.0, init=False)
 
+    if TYPE_CHECKING:  # what data may be given as
+
+        def __init__(
+            self,
+            dataset: Dataset | str | Path | Sequence[Any],
+            settings: Settings = ...,
+            dtype: str = ...,
+            on_progress: Callable[[Progress], None] | None = ...,
+            on_safe: Callable[[Training], None] | None = ...,
+            initial: Model | Sequence[Any] | None = ...,
+        ) -> None: ...
+
     def __post_init__(self, initial: Model | Sequence[Any] | None) -> None:
         if not isinstance(self.settings, Settings):
             raise ArgumentTypeError(f"settings of type {type(self.settings).__name__}; expected Settings(epochs=3, …)")
         if self.dtype not in ("float32", "float64"):
             raise UsageError(f"dtype={printable(self.dtype, 40)!r}: expected float32 or float64")
+        for name in ("on_progress", "on_safe"):
+            check_callable(name, getattr(self, name))
         self.settings = settings = settings_like(initial, self.settings, {}).resolved()
         self.dataset = dataset_like(initial, dataset_of(self.dataset, settings.loss))
         self.train_split, self.validation = splits_of(self.dataset, settings)
@@ -243,6 +259,7 @@ class Training:
         self.state = State(self._buffers(self._layout.pack(start)))
         self._net = self._network_view(activation)
         self._fitted = b"", Calibration()  # for which weights
+        self._alone = threading.Lock()  # held by the epoch that is trained
 
     def _buffers(self, parameters: np.ndarray) -> dict[str, np.ndarray]:
         """The parameters with what the optimizer keeps beside them."""
@@ -327,6 +344,14 @@ class Training:
 
     def _epoch(self) -> None:
         """The steps that are left of this epoch; none of the whole epoch where it diverges."""
+        if not self._alone.acquire(blocking=False):
+            raise RunError("this run is in an epoch already; of another thread, or of a callback, take another run")
+        try:
+            self._whole_epoch_or_none()
+        finally:
+            self._alone.release()
+
+    def _whole_epoch_or_none(self) -> None:
         safe = {name: buffer.copy() for name, buffer in self.state.buffers.items() if name != "best"}
         try:
             self._steps()
@@ -428,33 +453,39 @@ class Training:
         if not self.validation or not self._counts:
             return Calibration()
         # by the weights themselves: whatever changed them, a checkpoint for example, is seen
-        weights = self._chosen()
-        key = hashlib.sha256(weights.data).digest()
+        buffer = self._chosen()
+        key = hashlib.sha256(buffer.data).digest()
         if self._fitted[0] != key:
-            self._fitted = key, fit(self._logits(self.validation, weights), self.validation.y)
+            self._fitted = key, fit(self._logits(self.validation, buffer), self.validation.y)
         return self._fitted[1]
 
-    def _logits(self, split: Split, weights: np.ndarray) -> np.ndarray:
+    def _logits(self, split: Split, buffer: np.ndarray) -> np.ndarray:
         with self._workers:
-            return self._forward.logits(self._layout.unpack(weights), split.x)
+            return self._forward.logits(self._layout.unpack(buffer), split.x)
 
-    def _evaluation(self, split: Split, weights: np.ndarray, temperature: float = 1.0) -> Evaluation:
-        z = self._logits(split, weights) / temperature
+    def _evaluation(self, split: Split, buffer: np.ndarray, temperature: float = 1.0) -> Evaluation:
+        z = self._logits(split, buffer) / temperature
         return evaluate_logits(z, split, self.dataset.classes, self.settings.loss, self.settings.huber_delta)
 
-    def evaluate(self, split: Split | None = None) -> Evaluation:
-        """Loss, accuracy and confusion of what `model` gives, on the test split or another one.
+    def evaluate(self, data: Any = None) -> Evaluation:
+        """Loss, accuracy and confusion of what `model` gives, on the test split or other examples.
+
+        Parameters
+        ----------
+        data : Split, or what `Model.evaluate` takes, optional
 
         Raises
         ------
         UsageError
             When there are no test examples.
         DataError
-            When the split does not fit the training examples.
+            When they do not fit the training examples.
         """
-        split = split or self.dataset.test
+        split = self.dataset.test if data is None else data
         if split is None:
             raise UsageError(f"{self.dataset.name}: no test examples to evaluate on")
+        if not isinstance(split, Split):
+            return self.model().evaluate(split)
         self.dataset.check(split)
         return self._evaluation(split, self._chosen(), self.calibration.temperature)
 
@@ -562,6 +593,6 @@ def step_flops(network: Network, batch: int) -> int:
 
 def best_threads(network: Network, batch: int, width: int) -> int:
     """Threads that make a step fastest on this machine: no more than can run, than there are panels, than pay."""
-    panels = max([-(-layer.units // width) for layer in network.layers[:-1]] or [-(-network.sizes[0] // width)])
+    panels = max([-(-layer.units // width) for layer in network.layers[:-1]] or [-(-network.inputs // width)])
     worth = max(1, int(step_flops(network, batch) / _FLOPS_A_THREAD))
     return min(available_threads(), panels, worth)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import Field, dataclass, field, fields, replace
-from typing import Any, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from fastnn.errors import ArgumentTypeError, UsageError, printable
 from fastnn.network import ACTIVATIONS, INITIALISATIONS, MAX_UNITS
@@ -194,6 +194,19 @@ class Settings:
         0.3, "--plateau-factor", STOPPING, Range(0, 0.99, above=True), "What it is then multiplied by."
     )
 
+    if TYPE_CHECKING:  # what values may be given as, before they are those of the fields
+
+        def __init__(
+            self,
+            hidden: int | Sequence[int] = ...,
+            epochs: int = ...,
+            batch_size: int = ...,
+            learning_rate: float | None = ...,
+            *,
+            validation: float = ...,
+            **more: Unpack[_More],
+        ) -> None: ...
+
     def __post_init__(self) -> None:
         for item in fields(self):
             object.__setattr__(self, item.name, plain(getattr(self, item.name), item.default))
@@ -246,12 +259,9 @@ class Settings:
         return self.augments or self.input_dropout > 0 or self.input_noise > 0
 
 
-class Changes(TypedDict, total=False):
-    """Settings by name, for editors and type checkers; but for those that `train` takes in more forms."""
+class _More(TypedDict, total=False):
+    """Those that nobody gives by place."""
 
-    epochs: int
-    batch_size: int
-    learning_rate: float | None
     learning_rate_decay: float
     seed: int
     threads: int | None
@@ -294,6 +304,14 @@ class Changes(TypedDict, total=False):
     restore_best: bool
     plateau: int
     plateau_factor: float
+
+
+class Changes(_More, total=False):
+    """Settings by name, for editors and type checkers; but for those that `train` takes in more forms."""
+
+    epochs: int
+    batch_size: int
+    learning_rate: float | None
 
 
 _FIELDS = {item.name: item for item in fields(Settings)}

@@ -32,7 +32,7 @@ def page(model: Model, name: str) -> str:
     DataError
         When the model takes something else.
     """
-    if model.network.sizes[0] != SIDE**2 or model.loss != "softmax":
+    if model.network.inputs != SIDE**2 or model.loss != "softmax":
         raise DataError(f"{name}: not a model of classes on pictures of 28x28 pixels, which a drawing page needs")
     scripts, style = [_asset(script) for script in _SCRIPTS], _asset("page.css")
     policy = (

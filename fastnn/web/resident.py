@@ -46,7 +46,7 @@ class Resident:
     """
 
     def __init__(self, model: Model) -> None:
-        if model.network.sizes[0] != images.SIDE**2 or model.loss != "softmax":
+        if model.network.inputs != images.SIDE**2 or model.loss != "softmax":
             raise DataError("not a model of classes on pictures of 28x28 pixels, which this server needs")
         self.model, self.recipe = model, model.recipe
         wide = [parameter.astype(np.float64) for parameter in model.parameters]

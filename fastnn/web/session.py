@@ -145,8 +145,8 @@ class TrainingSession:
             run.close()
 
     def _epochs(self, run: Training, events: list[dict[str, Any]]) -> None:
-        sizes, stopped = "-".join(map(str, run.network.sizes)), False
-        events.append({"event": "start", "text": f"{sizes} on {run.dataset.name}: compiling, the first time only …"})
+        network, stopped = str(run.network), False
+        events.append({"event": "start", "text": f"{network} on {run.dataset.name}: compiling, the first time only …"})
         run.compile()
         try:
             for epoch in run:
@@ -170,7 +170,7 @@ class TrainingSession:
             events.append({"event": "failed", "text": "stopped before the first epoch was over"})
             return
         self._trained += 1
-        name = f"{sizes}, trained here {self._trained}"
+        name = f"{network}, trained here {self._trained}"
         self.keep(name, run.model())
         self._kept.append(name)
         if len(self._kept) > MOST_MODELS:
@@ -178,7 +178,7 @@ class TrainingSession:
         seconds = sum(epoch.seconds for epoch in run.history)
         right = next((e["test_accuracy"] for e in reversed(events) if e.get("test_accuracy") is not None), None)
         reads = f"reads {right:.2%} of the test examples " if right is not None else "trained "
-        text = f"{'stopped: ' if stopped else ''}{sizes} {reads}after {seconds:.2f} s of training; now draw on it"
+        text = f"{'stopped: ' if stopped else ''}{network} {reads}after {seconds:.2f} s of training; now draw on it"
         events.append({"event": "done", "text": text, "model": name})
 
 
