@@ -13,7 +13,8 @@ from fastnn.kernels.workers import Workers
 from fastnn.machine import available_threads
 from fastnn.network import Network
 from fastnn.tools.bench import again, numpy_epoch, random_dataset
-from fastnn.training.run import Settings, Training, shuffled, step_flops
+from fastnn.training.run import Settings, Training, shuffled
+from fastnn.training.steps import step_flops
 
 SHAPES = [
     ((784, 128, 10), 16),
@@ -78,7 +79,7 @@ def test_threads(measure, features: int, width: int, batch: int, threads: int) -
     data = random_dataset(max(4_000, 8 * batch), features, 2)
     run = Training(data, Settings((width, width), 1, batch, 0.01, threads=threads, schedule="constant"))
     run.compile()
-    run._steps_a_call = 10**6
+    run._steps.a_call = 10**6
     measure(lambda: again(run), mflop_a_step=round(step_flops(run.network, batch) / 1e6, 2))
     run.close()
 

@@ -87,7 +87,7 @@ def test_an_interrupted_run_ends_in_the_same_bits(kind: str, interruptions: int,
                 raise StopError
 
         run.on_safe = count
-        run._steps_a_call = 1
+        run._steps.a_call = 1
         run._batches.most_steps = 1
         with contextlib.suppress(StopError):
             for _ in run:

@@ -158,19 +158,20 @@ def test_steps_taken_apart_are_those_of_a_run(settings: dict[str, Any]) -> None:
 
     def taken_apart(threads: int) -> list[np.ndarray]:
         run = Training(dataset, Settings((40, 33), threads=threads, **more))
-        layout, rule = run._layout, run._net.rule
-        parts = aligned_zeros((len(PARTS), run._net.parameters.size), np.dtype(np.float32))
+        layout, rule = run._layout, run._steps.net.rule
+        parts = aligned_zeros((len(PARTS), run._steps.net.parameters.size), np.dtype(np.float32))
         scale = np.array([(-rate if rule is None else 1) / 45])
         data, work = Data(dataset.train.x, dataset.train.y, np.arange(45), 1.0), layout.work(20, threads)
         with Workers(threads) as workers:
             for time in range(1, epochs + 1):
                 for part, (first, last) in zip(parts, PARTS, strict=True):
-                    call = layout.net(run._net.parameters, part), data, work, Span(first, last, 20, scale), np.zeros(2)
+                    net = layout.net(run._steps.net.parameters, part)
+                    call = net, data, work, Span(first, last, 20, scale), np.zeros(2)
                     compile_for(add_gradient, *call, new_team())
                     workers.run(add_gradient, *call)
                 compile_for(sum_gradients, parts, new_team())
                 workers.run(sum_gradients, parts)
-                update = run._net._replace(gradient=parts[0]), work, Step(rate, time, 1.0)
+                update = run._steps.net._replace(gradient=parts[0]), work, Step(rate, time, 1.0)
                 compile_for(apply_gradient, *update, new_team())
                 workers.run(apply_gradient, *update)
                 assert not parts[0].any()

@@ -177,16 +177,17 @@ def test_softmax_shows_what_is_not_finite(bad: float, dtype: str) -> None:
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("name", LOSSES[1:])
-@pytest.mark.parametrize(("b", "c"), [(1, 1), (33, 10), (64, 3), (70, 40)])
-def test_losses(b: int, c: int, name: str, dtype: str, weighted: bool) -> None:
+@pytest.mark.parametrize(("b", "c", "summed"), [(1, 1, False), (33, 10, False), (64, 3, True), (70, 40, False)])
+def test_losses(b: int, c: int, summed: bool, name: str, dtype: str, weighted: bool) -> None:
     z, t = 2 * random((b, c), dtype), random((b, c), dtype, 1)
     t = {"logistic": (t > 0).astype(dtype), "poisson": np.abs(t).round()}.get(name, t)
     sample_weight = np.random.default_rng(2).random(b) if weighted else None
     normalised = reference.normalised_sample_weight(sample_weight, b) * b
     dz_p, z_p = logit_panels(t), logit_panels(z)
-    kind = losses.Loss(LOSSES.index(name), 0.0, 0.7)
+    kind = losses.Loss(LOSSES.index(name), 0.0, 0.7, summed)
     loss = losses.elementwise_loss(kind, z_p, losses.Examples(padded(t), padded(normalised, dtype), b), c, 1 / b, dz_p)
-    wanted, gradient = reference.elementwise_loss(name, z.astype("float64"), t.astype("float64"), 0.7, sample_weight)
+    wide = z.astype("float64"), t.astype("float64")
+    wanted, gradient = reference.elementwise_loss(name, *wide, 0.7, sample_weight, summed)
     assert loss / b == pytest.approx(wanted, rel={"float32": 1e-5, "float64": 1e-12}[dtype])
     close(from_panels(dz_p, c, b).T, gradient, dtype)
     assert (dz_p[-1, :c, (b - 1) % W[dtype] + 1 :] == 0).all()

@@ -99,7 +99,7 @@ def test_a_model_at_any_moment_changes_nothing(overfitted: Dataset) -> None:
             run.on_safe = None
             raise KeyboardInterrupt
 
-    run._steps_a_call = 1
+    run._steps.a_call = 1
     run.on_safe = stop
     with pytest.raises(KeyboardInterrupt):
         list(run)

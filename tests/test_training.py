@@ -109,12 +109,12 @@ def test_same_bits_for_any_threads_and_either_input(hidden: tuple[int, ...], kin
 
 def test_how_steps_are_cut_into_calls_changes_nothing(small: Dataset) -> None:
     run = run_of(small)
-    run._steps_a_call = 10**6
+    run._steps.a_call = 10**6
     other = run_of(small)
     for epoch in run:
         assert epoch
     for _ in other:
-        other._steps_a_call = 1
+        other._steps.a_call = 1
     assert run.model().sha256 == other.model().sha256
 
 
@@ -298,7 +298,7 @@ def test_a_whole_run_compiles_each_kernel_once(small: Dataset) -> None:
 def test_barriers_are_as_few_as_the_net_allows(hidden: tuple[int, ...]) -> None:
     """One a step with one hidden layer, 2L - 1 with L, and one more at the end of a call with several."""
     run = run_of(make_dataset(203, 40, 3), hidden=hidden, epochs=1, batch_size=10, threads=2)
-    run._steps_a_call = 1_000
+    run._steps.a_call = 1_000
     list(run)
     wanted = 21 * max(1, 2 * len(hidden) - 1) + (len(hidden) > 1)
     assert run._workers._sync[0] == 2 * wanted
@@ -308,7 +308,7 @@ def test_calls_of_kernels_stay_short(monkeypatch: pytest.MonkeyPatch) -> None:
     """A kernel can't be interrupted, so none may take long: 50 ms by the pace of the call before, or a single step."""
     run, now = run_of(make_dataset(203, 17, 3), epochs=4, batch_size=1), 0.0
     monkeypatch.setattr("fastnn.training.run.time.perf_counter", lambda: now)
-    run._steps_a_call = 2
+    run._steps.a_call = 2
     inner, calls = run._workers.run, list[int]()
     seconds_a_step = {1: 0.01, 2: 0.03, 3: 0.2, 4: 0.001}  # by epoch
 
@@ -494,7 +494,7 @@ def test_progress_counts_the_examples_of_an_epoch(small: Dataset, monkeypatch: p
     monkeypatch.setattr("fastnn.training.run.time", SimpleNamespace(perf_counter=lambda: float(next(ticks))))
     seen: list[Progress] = []
     run = Training(small, Settings((4,), epochs=2, batch_size=50), on_progress=seen.append)
-    run._steps_a_call = 1
+    run._steps.a_call = 1
     first, _ = list(run)
     assert [(one.epoch, one.done, one.examples) for one in seen] == [
         (epoch, done, 203) for epoch in (1, 2) for done in (50, 100, 150, 200, 203)

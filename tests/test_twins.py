@@ -184,11 +184,11 @@ def tolerance(dtype: str) -> dict[str, float]:
 @pytest.mark.parametrize("size", [1, 7, 33, 64])
 def test_steps_of_optimizers(size: int, dtype: str) -> None:
     """Two steps of each kernel by itself, from a memory that is not empty, with decay."""
-    for name in ("sgd", "momentum", "nesterov", "adam", "rmsprop"):
+    for name, hat in [(name, False) for name in ("sgd", "momentum", "nesterov", "adam", "rmsprop")] + [("adam", True)]:
         p, m, v = random((size,), dtype, 1), random((size,), dtype, 2), random((size,), dtype, 3) ** 2
-        rule = optimizers_module.Rule(0, m, v, p, np.zeros(0), 0.8, 0.95, 1e-3, 0, 0, 0, 0, 0, 0)
+        rule = optimizers_module.Rule(0, m, v, p, np.zeros(0), 0.8, 0.95, 1e-3, 0, 0, 0, 0, 0, 0, hat)
         wide = [a.astype("float64") for a in (p, m, v)]
-        twin = reference.Rule(name, 0.8, 0.95, 1e-3, first=wide[1], second=wide[2])
+        twin = reference.Rule(name, 0.8, 0.95, 1e-3, epsilon_hat=hat, first=wide[1], second=wide[2])
         plain = wide[0]
         for time in (3, 4):
             g, keep, step = random((size,), dtype, time), 0.99, optimizers_module.Step(0.1, time, 1.0)
@@ -217,6 +217,7 @@ def test_parts_of_optimizers(size: int, dtype: str) -> None:
     assert updates.sum_of_squares(g, size // 2, size - size // 2) == pytest.approx(
         reference.sum_of_squares(g[size // 2 :])
     )
+    assert optimizers.penalty_of(p, 0.2, 0.1) == pytest.approx(reference.penalty_of(wide[0], 0.2, 0.1))
     optimizers.regularise(p, g, 0.3, 0.2, 0.1)
     np.testing.assert_allclose(g, reference.regularise(*wide[:2], 0.3, 0.2, 0.1), **tolerance(dtype))
     for time in (1, 5, 10_000):

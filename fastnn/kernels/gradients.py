@@ -43,7 +43,7 @@ def add_gradient(net, data, work, span, totals, team):
         if team.thread == 0:
             totals[0] += loss
             totals[1] += right
-        backward(net, work, batch, Step(0.0, 0, 1.0), team)
+        backward(net, work, batch, Step(0.0, 0, 1.0, 1.0, 1.0), team)
         add_late_gradients(net, work, batch, team)
     return span.last
 

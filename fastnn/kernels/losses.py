@@ -22,6 +22,7 @@ class Loss(NamedTuple):
     kind: int = SOFTMAX
     smoothing: float = 0.0  # of labels: the share of each that is spread over all classes
     delta: float = 1.0  # Huber: where the square ends
+    summed: bool = False  # over the outputs, instead of their mean
 
 
 class Examples(NamedTuple):
@@ -146,9 +147,12 @@ _logistic, _poisson = _sum_of(logistic_loss), _sum_of(poisson_loss)
 def elementwise_loss(loss, z, examples, outputs, scale, dz):
     """Mean over the outputs of a loss of each, weighted and summed over the batch; dz becomes scale times its gradient.
 
+    Their sum where the loss says so.
+
     z (B/W, C, W)   dz (B/W, C, W) holds the targets   →  dz overwritten, 0 for samples beyond the batch
     """
-    delta, each = loss.delta, scale / outputs
+    parts = 1 if loss.summed else outputs
+    delta, each = loss.delta, scale / parts
     if loss.kind == SQUARED:
         total = _squared(z, examples, outputs, delta, each, dz)
     elif loss.kind == ABSOLUTE:
@@ -159,7 +163,7 @@ def elementwise_loss(loss, z, examples, outputs, scale, dz):
         total = _logistic(z, examples, outputs, delta, each, dz)
     else:
         total = _poisson(z, examples, outputs, delta, each, dz)
-    return total / outputs
+    return total / parts
 
 
 @jit

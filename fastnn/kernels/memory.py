@@ -91,6 +91,7 @@ class Span(NamedTuple):
     rates: np.ndarray  # float64: learning rate of every step of the epoch
     epoch: int = 0
     before: int = 0  # steps of all epochs before this one
+    penalties: np.ndarray = np.zeros((0, 2))  # float64 (steps, 2): `penalty` and `counted` of each `Step`; empty: 1
 
 
 class Batch(NamedTuple):

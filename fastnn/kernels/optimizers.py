@@ -34,6 +34,8 @@ class Rule(NamedTuple):
     clip: float  # largest norm of the whole gradient; 0: any
     max_norm: float  # largest norm of a hidden unit's incoming weights; 0: any
     averaging: float  # of the average
+    epsilon_hat: bool = False  # Adam's ε is added to √v before its bias is corrected, as in Kingma and Ba 2015, §2
+    penalties: np.ndarray = np.zeros((0, 0))  # float64 (layers, panels): Σ l2/2 · p² + l1 · |p|; empty: not wanted
 
 
 class Step(NamedTuple):
@@ -42,6 +44,8 @@ class Step(NamedTuple):
     rate: float  # learning rate
     time: int  # steps so far, this one included
     shrink: float  # what the gradient is multiplied by to be clipped
+    penalty: float = 1.0  # what l1 and l2 are multiplied by
+    counted: float = 1.0  # what penalties are multiplied by before they are summed
 
 
 @jit
@@ -64,6 +68,16 @@ def regularise(p, g, shrink, l1, l2):
     for i in range(p.size):
         sign = (one if p[i] > zero else zero) - (one if p[i] < zero else zero)
         g[i] = s * g[i] + l2 * p[i] + l1 * sign
+
+
+@jit
+def penalty_of(p, l1, l2):
+    """Σ l2 / 2 · p² + l1 · |p|, in float64."""
+    squares, magnitudes = 0.0, 0.0
+    for i in range(p.size):
+        squares += np.float64(p[i]) * np.float64(p[i])
+        magnitudes += abs(np.float64(p[i]))
+    return 0.5 * l2 * squares + l1 * magnitudes
 
 
 @jit
@@ -100,10 +114,12 @@ def adam(p, g, m, v, now, keep, rule):
     """m = β₁ m + (1 − β₁) g,  v = β₂ v + (1 − β₂) g²,  p = keep · p − rate · m̂ / (√v̂ + ε)    (Kingma and Ba 2015).
 
     m̂ = m / (1 − β₁^t) and v̂ = v / (1 − β₂^t); with keep = 1 − rate · decay it is AdamW (Loshchilov and Hutter 2019).
+    With ε̂ the divisor is (√v + ε) / √(1 − β₂^t).
     """
     r = number(now.rate / (1 - whole_power(rule.beta1, now.time)), p)
-    root = number(1 / math.sqrt(1 - whole_power(rule.beta2, now.time)), p)
-    b1, b2, epsilon, k = number(rule.beta1, p), number(rule.beta2, p), number(rule.epsilon, p), number(keep, p)
+    correction = 1 / math.sqrt(1 - whole_power(rule.beta2, now.time))
+    root, epsilon = number(correction, p), number(rule.epsilon * (correction if rule.epsilon_hat else 1.0), p)
+    b1, b2, k = number(rule.beta1, p), number(rule.beta2, p), number(keep, p)
     c1, c2 = number(1 - rule.beta1, p), number(1 - rule.beta2, p)
     for i in range(p.size):
         m[i] = b1 * m[i] + c1 * g[i]
@@ -129,7 +145,7 @@ def update(rule, parameters, gradient, at, size, now, is_weight):
     p, g = part(parameters, at, size), part(gradient, at, size)
     keep = 1 - now.rate * rule.decay if is_weight else 1.0
     if is_weight and (rule.l1 > 0 or rule.l2 > 0):
-        regularise(p, g, now.shrink, rule.l1, rule.l2)
+        regularise(p, g, now.shrink, now.penalty * rule.l1, now.penalty * rule.l2)
     elif now.shrink != 1:
         regularise(p, g, now.shrink, 0.0, 0.0)
     if rule.kind == SGD:

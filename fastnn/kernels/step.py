@@ -84,8 +84,10 @@ def train_steps(net, data, work, span, totals, team):
 
 @jit
 def step_at(span, step):
-    """The learning rate of a step, and its number since the run began."""
-    return Step(span.rates[step], span.before + step + 1, 1.0)
+    """The learning rate of a step, its number since the run began, and how much penalties count in it."""
+    if span.penalties.size == 0:
+        return Step(span.rates[step], span.before + step + 1, 1.0, 1.0, 1.0)
+    return Step(span.rates[step], span.before + step + 1, 1.0, span.penalties[step, 0], span.penalties[step, 1])
 
 
 @jit

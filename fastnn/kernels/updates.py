@@ -7,7 +7,7 @@ import numpy as np
 from fastnn.kernels.barrier import barrier, owned
 from fastnn.kernels.jit import jit
 from fastnn.kernels.memory import weights_in, width_of
-from fastnn.kernels.optimizers import Step, average, limit_norms, update
+from fastnn.kernels.optimizers import Step, average, limit_norms, penalty_of, update
 from fastnn.kernels.views import part
 
 
@@ -50,6 +50,8 @@ def update_panel(rule, net, i, p, now, scratch):
     """The optimizer's step on panel `p` of layer `i`; plain SGD has done it, where it added its gradient."""
     if rule is not None:
         w_at, w_size, b_at, b_size = ranges(net, i, p)
+        if rule.penalties.size > 0:
+            rule.penalties[i, p] += now.counted * penalty_of(part(net.parameters, w_at, w_size), rule.l1, rule.l2)
         update(rule, net.parameters, net.gradient, w_at, w_size, now, True)
         update(rule, net.parameters, net.gradient, b_at, b_size, now, False)
         if rule.max_norm > 0 and i < net.layers.size - 1:
@@ -82,7 +84,7 @@ def clip_and_update(rule, net, now, scratch, team):
     """The optimizer's step on all panels, with a gradient no longer than its limit; nothing where there is no rule."""
     if rule is not None:
         if clips(rule):
-            now = Step(now.rate, now.time, clipped_by(rule, net, team))
+            now = Step(now.rate, now.time, clipped_by(rule, net, team), now.penalty, now.counted)
         for i in range(net.layers.size):
             own = owned(net.layers[i].panels, team)
             for p in range(own[0], own[1]):

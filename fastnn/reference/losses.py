@@ -73,9 +73,10 @@ LOSSES: dict[str, Callable[[Array, Array, float], tuple[Array, Array]]] = {
 
 
 def elementwise_loss(
-    loss: str, z: Array, t: Array, delta: float = 1.0, sample_weight: Array | None = None
+    loss: str, z: Array, t: Array, delta: float = 1.0, sample_weight: Array | None = None, summed: bool = False
 ) -> tuple[float, Array]:
-    """Weighted mean over examples, mean over outputs, of one of `LOSSES`, and its gradient.    z, t (B, C)"""
+    """Weighted mean over examples, mean (or sum) over outputs, of one of `LOSSES`, and its gradient.    z, t (B, C)"""
     losses, slopes = LOSSES[loss](z, t, delta)
     v = normalised_sample_weight(sample_weight, len(z)).astype(z.dtype)
-    return float(v @ losses.mean(axis=1)), slopes * v[:, None] / z.dtype.type(z.shape[1])
+    parts = 1 if summed else z.shape[1]
+    return float(v @ losses.sum(axis=1)) / parts, slopes * v[:, None] / z.dtype.type(parts)

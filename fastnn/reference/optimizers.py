@@ -23,6 +23,7 @@ class Rule:
     l2: float = 0.0
     decay: float = 0.0
     averaging: float = 0.0
+    epsilon_hat: bool = False
     first: Array | float = 0.0
     second: Array | float = 0.0
     average: Array | float = 0.0
@@ -51,12 +52,16 @@ def nesterov(rule: Rule, p: Array, g: Array, rate: float, time: int) -> Array:
 
 
 def adam(rule: Rule, p: Array, g: Array, rate: float, time: int) -> Array:
-    """m = β₁ m + (1 − β₁) g, v = β₂ v + (1 − β₂) g², step rate · m̂ / (√v̂ + ε)    (Kingma and Ba 2015)."""
+    """m = β₁ m + (1 − β₁) g, v = β₂ v + (1 − β₂) g², step rate · m̂ / (√v̂ + ε)    (Kingma and Ba 2015).
+
+    With ε̂ the divisor is (√v + ε) / √(1 − β₂^t).
+    """
     rule.first = rule.beta1 * rule.first + (1 - rule.beta1) * g
     rule.second = rule.beta2 * rule.second + (1 - rule.beta2) * g**2
     mean = rule.first / (1 - whole_power(rule.beta1, time))
-    square = rule.second / (1 - whole_power(rule.beta2, time))
-    return rate * mean / (np.sqrt(square) + rule.epsilon)
+    correction = 1 / math.sqrt(1 - whole_power(rule.beta2, time))
+    epsilon = rule.epsilon * correction if rule.epsilon_hat else rule.epsilon
+    return rate * mean / (np.sqrt(rule.second) * correction + epsilon)
 
 
 def rmsprop(rule: Rule, p: Array, g: Array, rate: float, time: int) -> Array:
@@ -71,6 +76,12 @@ OPTIMIZERS = {"sgd": sgd, "momentum": momentum, "nesterov": nesterov, "adam": ad
 def regularise(p: Array, g: Array, shrink: float, l1: float, l2: float) -> Array:
     """shrink · g + l2 · p + l1 · sign p."""
     return shrink * g + l2 * p + l1 * np.sign(p)
+
+
+def penalty_of(p: Array, l1: float, l2: float) -> float:
+    """Σ l2 / 2 · p² + l1 · |p|."""
+    wide = p.astype(np.float64)
+    return float((l2 / 2 * wide**2 + l1 * np.abs(wide)).sum())
 
 
 def average(e: Array | float, p: Array, decay: float, time: int) -> Array:

@@ -129,7 +129,7 @@ def epoch_seconds(dataset: Dataset, sizes: tuple[int, ...], batch: int, threads:
 def again(run: Training) -> None:
     """The steps of an epoch once more, of a run that is never finished: to time them."""
     run.state.step, run.state.seconds = 0, 0.0
-    run._steps()
+    run._run_steps()
 
 
 @dataclass(frozen=True)
@@ -181,7 +181,7 @@ def phases(hidden: tuple[int, ...], batch: int, threads: int | None = None, epoc
 def table(threads: int | None = None) -> Iterator[Row]:
     """The lines of `fastnn bench`: products on one core, then epochs on `threads`, each beside NumPy."""
     from fastnn.machine import available_threads
-    from fastnn.training.run import step_flops
+    from fastnn.training.steps import step_flops
 
     cores = threads or available_threads()
     peak = peak_gflops()

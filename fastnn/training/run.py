@@ -27,13 +27,11 @@ from fastnn.datasets.base import (
     value_range,
 )
 from fastnn.errors import ArgumentTypeError, DivergedError, RunError, UsageError, check_callable, printable
-from fastnn.kernels.barrier import new_team
 from fastnn.kernels.layout import LINE, Layout, aligned_zeros
 from fastnn.kernels.losses import Loss
-from fastnn.kernels.memory import Net, Span
+from fastnn.kernels.memory import Net
 from fastnn.kernels.optimizers import Rule
 from fastnn.kernels.random import shuffle
-from fastnn.kernels.step import train_steps
 from fastnn.kernels.workers import Workers, compile_for
 from fastnn.machine import available_threads
 from fastnn.model.calibration import fit
@@ -48,9 +46,8 @@ from fastnn.training.optimizers import KERNELS, OPTIMIZERS
 from fastnn.training.preparation import dataset_of, splits_of
 from fastnn.training.schedules import rates
 from fastnn.training.settings import LOSSES, Settings
+from fastnn.training.steps import Pass, Steps, step_flops
 
-_CALL_SECONDS = 0.05  # half of what Ctrl-C may wait, for steps that take longer than the last ones
-_FIRST_CALL_FLOPS = 5e8  # before any step is timed
 _MOST_POINTS = 400  # of a curve in a model file
 _FLOPS_A_THREAD = 0.9e6  # of a step; below this a second thread costs more than it saves (bench/README.md)
 
@@ -250,14 +247,14 @@ class Training:
         self._batches = Batches(self.train_split, settings, shape, self._batch, self._workers, self.scaling)
         activation = activation_of(self.network, settings.dropout, settings.seed)
         features, slopes = self._batches.sparse_features, activation is not None
-        self._work = self._layout.work(self._batch, self.threads, features=features, slopes=int(slopes))
+        work = self._layout.work(self._batch, self.threads, features=features, slopes=int(slopes))
         scale = 1.0 if self.scaling else self.dataset.scale
         self._forward = Forward(self.network, self._workers, self.scaling, scale)
-        self._steps_a_call = max(1, int(_FIRST_CALL_FLOPS / step_flops(self.network, self._batch)))
         start = parameters_for(initial, self.network, settings, self.dtype)
         self.began_from = None if initial is None else sha256_of(start, self.scaling, scale)
         self.state = State(self._buffers(self._layout.pack(start)))
-        self._net = self._network_view(activation)
+        net = self._network_view(activation)
+        self._steps = Steps(self.network, net, work, self._batches, self._workers, self._batch)
         self._fitted = b"", Calibration()  # for which weights
         self._alone = threading.Lock()  # held by the epoch that is trained
 
@@ -303,17 +300,14 @@ class Training:
             int64 ticks, growing while epochs run; the first columns are those of `fastnn.kernels.clock.PHASES`.
         """
         clock = aligned_zeros((self.threads, LINE), np.dtype(np.int64))
-        self._work = self._work._replace(clock=clock)
+        self._steps.work = self._steps.work._replace(clock=clock)
         return clock
 
     def compile(self) -> None:
         """Compile the kernels of the steps, or load them; iterating does it too."""
         begin = time.perf_counter()
-        span = Span(0, 0, 1, np.zeros(1))
-        data = self._batches.data(np.zeros(1, np.int64))
-        compile_for(train_steps, self._net, data, self._work, span, self.state.totals, new_team())
+        self._steps.compile()
         compile_for(shuffle, 0, 0, np.zeros(1, np.int64))
-        self._batches.compile()
         self.compile_seconds += time.perf_counter() - begin
 
     def compile_evaluation(self) -> None:
@@ -354,7 +348,7 @@ class Training:
     def _whole_epoch_or_none(self) -> None:
         safe = {name: buffer.copy() for name, buffer in self.state.buffers.items() if name != "best"}
         try:
-            self._steps()
+            self._run_steps()
             if not np.isfinite(self.state.buffers["parameters"]).all():
                 raise DivergedError(self.state.epoch + 1, self.steps, self._rates()[0])
         except DivergedError:
@@ -375,24 +369,16 @@ class Training:
     def _rates(self) -> np.ndarray:
         return rates(self.settings, self.state.epoch, self.steps) * self.state.watch.factor
 
-    def _steps(self) -> None:
+    def _run_steps(self) -> None:
         """The steps that are left of this epoch."""
-        state, examples, steps, wanted = self.state, len(self.train_split), self.steps, self._rates()
+        state, examples, rates_of_steps = self.state, len(self.train_split), self._rates()
         begin = shown = time.perf_counter() - state.seconds
         order = shuffled(examples, self.settings.seed, state.epoch)
-        data = self._batches.data(order)
-        while state.step < steps:
-            started = time.perf_counter()
-            last = min(state.step + min(self._steps_a_call, self._batches.most_steps), steps)
-            self._batches.prepare(order, state.epoch, state.step * self._batch, last * self._batch)
-            span = Span(state.step, last, self._batch, wanted, state.epoch, state.epoch * steps)
-            call = self._net, data, self._work, span, state.totals
-            reached = self._workers.run(train_steps, *call)
+        epoch = Pass(order, rates_of_steps, state.epoch, state.epoch * self.steps)
+        for reached, finite in self._steps.run(epoch, state.totals, state.step):
             now = time.perf_counter()
-            if reached < last:
-                raise DivergedError(state.epoch + 1, reached + 1, wanted[reached])
-            pace = (now - started) / (reached - state.step)
-            self._steps_a_call = max(1, min(int(_CALL_SECONDS / pace), 4 * self._steps_a_call))
+            if not finite:
+                raise DivergedError(state.epoch + 1, reached + 1, rates_of_steps[reached])
             state.step, state.seconds = reached, now - begin
             self._rest()
             if self.on_progress and now - shown > 0.05:
@@ -583,12 +569,6 @@ def shuffled(examples: int, seed: int, epoch: int) -> np.ndarray:
     order = np.empty(examples, np.int64)
     shuffle(seed, epoch, order)
     return order
-
-
-def step_flops(network: Network, batch: int) -> int:
-    """Floating-point operations of one step: three products a layer, two in the first."""
-    products = [2 * batch * layer.inputs * layer.units for layer in network.layers]
-    return 3 * sum(products) - products[0]
 
 
 def best_threads(network: Network, batch: int, width: int) -> int:
