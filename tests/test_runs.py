@@ -247,7 +247,7 @@ def test_threads_go_with_the_run(overfitted: Dataset) -> None:
         next(epochs)
     assert gone()
     del epochs
-    run._steps()  # as `fastnn bench` does, outside of any loop
+    run._run_steps()  # as `fastnn bench` does, outside of any loop
     del run
     assert gone()
 

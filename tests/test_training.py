@@ -491,7 +491,8 @@ def test_an_epoch_says_what_it_was(small: Dataset) -> None:
 def test_progress_counts_the_examples_of_an_epoch(small: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     """A second passes between two looks at the clock, so that every step is told of."""
     ticks = itertools.count()
-    monkeypatch.setattr("fastnn.training.run.time", SimpleNamespace(perf_counter=lambda: float(next(ticks))))
+    for module in ("run", "steps"):
+        monkeypatch.setattr(f"fastnn.training.{module}.time", SimpleNamespace(perf_counter=lambda: float(next(ticks))))
     seen: list[Progress] = []
     run = Training(small, Settings((4,), epochs=2, batch_size=50), on_progress=seen.append)
     run._steps.a_call = 1
