@@ -9,11 +9,13 @@ from typing import Any
 import numpy as np
 
 from fastnn.datasets.base import Split
+from fastnn.kernels.barrier import new_team
+from fastnn.kernels.gradients import add_gradient
 from fastnn.kernels.layout import Layout
 from fastnn.kernels.losses import Loss
-from fastnn.kernels.memory import Net
+from fastnn.kernels.memory import Net, Span
 from fastnn.kernels.optimizers import Rule
-from fastnn.kernels.workers import Workers
+from fastnn.kernels.workers import Workers, compile_for
 from fastnn.model.inference import Forward, activation_of
 from fastnn.network import Network
 from fastnn.training.batches import Batches
@@ -22,7 +24,9 @@ from fastnn.training.run import best_threads
 from fastnn.training.settings import LOSSES, Settings
 from fastnn.training.steps import Pass, Steps
 
-_SPARSE_FROM = 2**20  # numbers in the examples; below, dense input is as fast, and needs no kernel of its own
+_SPARSE_FROM = 2**20  # numbers in dense examples; fewer are read dense, which needs no kernel of its own
+_ROWS_AT_ONCE = 1_024  # of a gradient of all examples
+_PLAIN = Settings(input="auto"), Settings(input="dense")
 
 
 @dataclass(frozen=True)
@@ -34,18 +38,33 @@ class Plan:
     network : Network
     loss : str
         One of `fastnn.training.settings.LOSSES`; over several outputs their sum.
-    settings : Settings
-        Of the optimizer and its numbers, penalties for the sum of a batch's weights, dropout, changes of examples.
     batch : int
         Examples in a step.
+    optimizer : str
+        One of `fastnn.training.optimizers.OPTIMIZERS`.
+    momentum, beta2, epsilon : float
+        Its numbers; ε is added before the bias of the mean of squares is corrected.
+    l1, l2 : float
+        Weights of Σ |w| and Σ w² / 2, each over the sum of the weights of a batch's examples.
+    dropout : float
+        Share of the hidden units that is left out in a step.
+    seed : int
+        Of dropout.
     threads : int, optional
         As many as pay by default, and no more than can run.
     """
 
     network: Network
     loss: str
-    settings: Settings
     batch: int
+    optimizer: str = "adam"
+    momentum: float = 0.9
+    beta2: float = 0.999
+    epsilon: float = 1e-8
+    l1: float = 0.0
+    l2: float = 0.0
+    dropout: float = 0.0
+    seed: int = 0
     threads: int | None = None
 
 
@@ -92,22 +111,21 @@ class Solver:
         sample_weight: np.ndarray | None,
         state: OptimizerState,
     ) -> None:
-        dtype = parameters[0].dtype
         self.plan, self.state = plan, state
         self._weighted = sample_weight is not None
         # weights of 1 where there are none: one kernel for both, and the same bits
-        weight = np.ones(x.shape[0]) if sample_weight is None else np.asarray(sample_weight, np.float64)
-        split = Split(x, y, weight, scale=1.0, source="X")
-        self._split = split
-        self._layout = Layout(plan.network.layers, dtype)
+        self._weight = np.ones(x.shape[0]) if sample_weight is None else np.asarray(sample_weight, np.float64)
+        self._layout = Layout(plan.network.layers, parameters[0].dtype)
         threads = plan.threads or best_threads(plan.network, plan.batch, self._layout.width)
         self.workers = Workers(threads)
-        batches = Batches(split, plan.settings, None, plan.batch, self.workers)
-        activation = activation_of(plan.network, plan.settings.dropout, plan.settings.seed)
+        split = Split(x, y, self._weight, scale=1.0, source="X")
+        sparse = hasattr(x, "indptr") or x.size >= _SPARSE_FROM
+        batches = Batches(split, _PLAIN[0 if sparse else 1], None, plan.batch, self.workers)
+        activation = activation_of(plan.network, plan.dropout, plan.seed)
         features, slopes = batches.sparse_features, int(activation is not None)
         work = self._layout.work(plan.batch, threads, features=features, slopes=slopes)
         self._buffers = {"parameters": self._layout.pack(parameters)}
-        for name, wanted in zip(("first", "second"), OPTIMIZERS[plan.settings.optimizer].memory, strict=True):
+        for name, wanted in zip(("first", "second"), OPTIMIZERS[plan.optimizer].memory, strict=True):
             if wanted:
                 kept = state.moments.get(name)
                 self._buffers[name] = self._layout.zeros() if kept is None else self._layout.pack(kept)
@@ -116,23 +134,28 @@ class Solver:
         self._forward: Forward | None = None
 
     def _net(self, activation: Any) -> Net:
-        s, none = self.plan.settings, np.zeros(0, self._layout.dtype)
+        plan, none = self.plan, np.zeros(0, self._layout.dtype)
         rule = Rule(
-            KERNELS.index(OPTIMIZERS[s.optimizer].kernel),
+            KERNELS.index(OPTIMIZERS[plan.optimizer].kernel),
             *(self._buffers.get(name, none) for name in ("first", "second", "average")),
-            np.zeros(self._layout.panel_count if s.clip_norm else 0),
-            *map(float, (s.momentum, s.beta2, s.epsilon, s.l1, s.l2, s.weight_decay)),  # type: ignore[arg-type]
-            *map(float, (s.clip_norm, s.max_norm, 0.0)),
+            np.zeros(0),
+            *map(float, (plan.momentum, plan.beta2, plan.epsilon, plan.l1, plan.l2)),
+            *(OPTIMIZERS[plan.optimizer].weight_decay, 0.0, 0.0, 0.0),
             epsilon_hat=True,
             penalties=self._penalties,
         )
-        loss = Loss(LOSSES.index(self.plan.loss), float(s.label_smoothing), float(s.huber_delta), True)
         parameters = self._buffers["parameters"]
+        loss = _loss(plan)
         return self._layout.net(parameters, self._layout.zeros(), activation=activation, rule=rule, loss=loss)
 
     def compile(self) -> None:
         """Compile the kernels of the steps, or load them."""
         self._steps.compile()
+
+    @property
+    def steps(self) -> int:
+        """Steps of an epoch."""
+        return -(-len(self._weight) // self.plan.batch)
 
     def epoch(self, order: np.ndarray, rates: np.ndarray, number: int = 0) -> float:
         """One pass over the examples.
@@ -153,20 +176,17 @@ class Solver:
         """
         totals, examples = np.zeros(2), len(order)
         self._penalties[:] = 0
-        over = Pass(order, rates, number, self.state.t, self._weights_of(order))
-        for reached, finite in self._steps.run(over, totals):
-            if not finite:
-                return float("nan")
-            done = reached
-        self.state.t += done
+        over = Pass(order, rates, number, self.state.t, self._counts_of(order))
+        if not all(finite for _, finite in self._steps.run(over, totals)):
+            return float("nan")
+        self.state.t += self.steps
         return (float(totals[0]) + float(self._penalties.sum())) / examples
 
-    def _weights_of(self, order: np.ndarray) -> np.ndarray:
-        """For each step: 1 over the weight of its examples, by which penalties count less, and their number times it."""
-        batch, n = self.plan.batch, len(order)
-        starts = np.arange(0, n, batch)
-        counts = np.minimum(n - starts, batch).astype(np.float64)
-        weights = np.add.reduceat(self._split.sample_weight[order], starts) if self._weighted else counts
+    def _counts_of(self, order: np.ndarray) -> np.ndarray:
+        """For each step: 1 / Σ v, v the weights of its examples, and their number times that    (steps, 2)"""
+        starts = np.arange(0, len(order), self.plan.batch)
+        counts = np.minimum(len(order) - starts, self.plan.batch).astype(np.float64)
+        weights = np.add.reduceat(self._weight[order], starts) if self._weighted else counts
         inverse = 1 / np.maximum(weights, np.finfo(float).tiny)
         return np.stack([inverse, counts * inverse], axis=1)
 
@@ -175,17 +195,13 @@ class Solver:
         if "first" in self._buffers:
             self._buffers["first"] *= factor
 
-    def parameters(self) -> list[np.ndarray]:
-        """``[w, b, w, b, …]`` as they are, copies."""
-        return self._layout.unpack(self._buffers["parameters"])
-
     def snapshot(self) -> np.ndarray:
-        """The parameters as they are, for `parameters_of`."""
+        """The parameters as they are, for `parameters`."""
         return self._buffers["parameters"].copy()
 
-    def parameters_of(self, snapshot: np.ndarray) -> list[np.ndarray]:
-        """``[w, b, w, b, …]`` of a snapshot."""
-        return self._layout.unpack(snapshot)
+    def parameters(self, snapshot: np.ndarray | None = None) -> list[np.ndarray]:
+        """``[w, b, w, b, …]`` as they are, or as they were; copies."""
+        return self._layout.unpack(self._buffers["parameters"] if snapshot is None else snapshot)
 
     def keep_moments(self) -> None:
         """Write what the optimizer remembers into the state."""
@@ -200,8 +216,60 @@ class Solver:
         return self._forward.logits(self.parameters(), x)
 
 
-def input_mode(x: Any, hidden: bool) -> str:
-    """How the first layer reads examples: see `fastnn.kernels.inputs.choose_input`."""
-    if hasattr(x, "indptr"):
-        return "auto"
-    return "auto" if hidden and x.size >= _SPARSE_FROM else "dense"
+class Objective:
+    """Mean loss of all examples with L2, and its gradient, in float64: what L-BFGS asks for.
+
+    Parameters
+    ----------
+    plan : Plan
+    x, y, sample_weight
+        See `Solver`.
+    """
+
+    def __init__(self, plan: Plan, x: Any, y: np.ndarray, sample_weight: np.ndarray | None) -> None:
+        self._plan, self._layout = plan, Layout(plan.network.layers, np.dtype(np.float64))
+        self._weight = np.ones(x.shape[0]) if sample_weight is None else np.asarray(sample_weight, np.float64)
+        self._batch = min(_ROWS_AT_ONCE, x.shape[0])
+        threads = plan.threads or best_threads(plan.network, self._batch, self._layout.width)
+        self.workers = Workers(threads)
+        batches = Batches(Split(x, y, self._weight, scale=1.0, source="X"), _PLAIN[1], None, self._batch, self.workers)
+        activation = activation_of(plan.network)
+        self._work = self._layout.work(self._batch, threads, slopes=int(activation is not None))
+        self._data = batches.data(np.arange(x.shape[0]))
+        self._net = self._layout.net(
+            self._layout.zeros(), self._layout.zeros(), activation=activation, loss=_loss(plan)
+        )
+        self._span = Span(0, x.shape[0], self._batch, np.full(1, 1 / x.shape[0]))
+        compile_for(add_gradient, self._net, self._data, self._work, self._span, np.zeros(2), new_team())
+
+    def __call__(self, theta: np.ndarray) -> tuple[float, np.ndarray]:
+        """Loss and gradient at `theta`: all weights, then all biases, flat float64."""
+        plain = self.unpacked(theta)
+        self._net.parameters[:] = self._layout.pack(plain)
+        self._net.gradient[:] = 0
+        totals = np.zeros(2)
+        self.workers.run(add_gradient, self._net, self._data, self._work, self._span, totals)
+        strength = self._plan.l2 / self._weight.sum()
+        gradient = self._layout.unpack(self._net.gradient)
+        for w, dw in zip(plain[::2], gradient[::2], strict=True):
+            dw += strength * w
+        squares = sum(float(np.vdot(w, w)) for w in plain[::2])
+        return float(totals[0]) / len(self._weight) + strength / 2 * squares, packed(gradient)
+
+    def unpacked(self, theta: np.ndarray) -> list[np.ndarray]:
+        """``[w, b, w, b, …]`` of a flat vector."""
+        shapes = list(self._plan.network.parameter_shapes.values())
+        ends = np.cumsum([int(np.prod(shape)) for shape in (*shapes[::2], *shapes[1::2])])
+        parts = np.split(theta, ends[:-1])
+        weights = [part.reshape(shape) for part, shape in zip(parts, shapes[::2], strict=False)]
+        biases = parts[len(weights) :]
+        return [part for pair in zip(weights, biases, strict=True) for part in pair]
+
+
+def packed(parameters: Sequence[np.ndarray]) -> np.ndarray:
+    """All weights, then all biases, one flat float64 vector."""
+    return np.concatenate([part.ravel() for part in (*parameters[::2], *parameters[1::2])]).astype(np.float64)
+
+
+def _loss(plan: Plan) -> Loss:
+    return Loss(LOSSES.index(plan.loss), summed=True)
