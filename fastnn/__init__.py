@@ -13,6 +13,7 @@ if TYPE_CHECKING:  # for editors and type checkers: where each name of the table
     from fastnn.datasets import draw as draw_strokes
     from fastnn.datasets import load as load_data
     from fastnn.errors import FastnnError
+    from fastnn.estimators import MLPClassifier, MLPRegressor
     from fastnn.model.model import Model, load
     from fastnn.network import Network
     from fastnn.tools.gradcheck import check as check_gradients
@@ -36,12 +37,16 @@ _HOMES = {
     "load_data": "fastnn.datasets",
     "draw_strokes": "fastnn.datasets",
     "check_gradients": "fastnn.tools.gradcheck",
+    "MLPClassifier": "fastnn.estimators",
+    "MLPRegressor": "fastnn.estimators",
 }
 _ALIASES = {"load_data": "load", "draw_strokes": "draw", "check_gradients": "check"}
 __all__ = [
     "Dataset",
     "Epoch",
     "FastnnError",
+    "MLPClassifier",
+    "MLPRegressor",
     "Model",
     "Network",
     "Settings",

@@ -40,13 +40,17 @@ MAY_IMPORT = {
     "tools": {
         *("datasets", "distribution", "errors", "kernels", "machine", "model", "network", "reference", "training"),
     },
+    "estimators": {
+        *("datasets", "distribution", "errors", "kernels", "model", "network", "reference", "training"),
+    },
+    "accel": {"errors", "estimators"},
     "web": {"datasets", "distribution", "errors", "images", "model", "network", "reference", "training"},
     "cli": {
         *("datasets", "errors", "evaluation", "files", "formats", "images", "kernels", "machine", "model", "network"),
         *("tools", "training", "web"),
     },
     "__main__": {"cli"},
-    "__init__": {"datasets", "errors", "model", "network", "tools", "training"},
+    "__init__": {"datasets", "errors", "estimators", "model", "network", "tools", "training"},
 }
 ONLY_IN = {
     "numba": {"kernels"},
@@ -58,6 +62,7 @@ ONLY_IN = {
     "typer": {"cli"},
     "rich": {"cli"},
     "safetensors": {"formats", "training"},
+    "sklearn": {"estimators"},
 }
 MOST_LINES, MOST_PARAMETERS = 600, 8
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import scipy.special
 
 from fastnn.datasets.base import Split
 from fastnn.kernels.barrier import new_team
@@ -100,6 +101,11 @@ class Solver:
     sample_weight : ndarray (N,), optional
     state : OptimizerState
         Which changes as steps are taken.
+
+    Attributes
+    ----------
+    steps : int
+        Of an epoch.
     """
 
     def __init__(
@@ -131,6 +137,9 @@ class Solver:
                 self._buffers[name] = self._layout.zeros() if kept is None else self._layout.pack(kept)
         self._penalties = np.zeros((len(plan.network.layers), int(self._layout.table["panels"].max())))
         self._steps = Steps(plan.network, self._net(activation), work, batches, self.workers, plan.batch)
+        self.steps = -(-x.shape[0] // plan.batch)
+        self._constant = self._weight * constant_of(plan.loss, y)
+        self._counts = self._counts_of(np.arange(x.shape[0]))
         self._forward: Forward | None = None
 
     def _net(self, activation: Any) -> Net:
@@ -152,11 +161,6 @@ class Solver:
         """Compile the kernels of the steps, or load them."""
         self._steps.compile()
 
-    @property
-    def steps(self) -> int:
-        """Steps of an epoch."""
-        return -(-len(self._weight) // self.plan.batch)
-
     def epoch(self, order: np.ndarray, rates: np.ndarray, number: int = 0) -> float:
         """One pass over the examples.
 
@@ -174,13 +178,16 @@ class Solver:
         float
             Mean over the examples of each batch's mean loss, penalties included; NaN where it was not finite.
         """
-        totals, examples = np.zeros(2), len(order)
+        totals = np.zeros(2)
         self._penalties[:] = 0
-        over = Pass(order, rates, number, self.state.t, self._counts_of(order))
+        counts = self._counts_of(order) if self._weighted else self._counts
+        starts = np.arange(0, len(order), self.plan.batch)
+        constant = np.add.reduceat(self._constant[order], starts) @ counts[:, 1] if self.plan.loss == "poisson" else 0.0
+        over = Pass(order, rates, number, self.state.t, counts)
         if not all(finite for _, finite in self._steps.run(over, totals)):
             return float("nan")
         self.state.t += self.steps
-        return (float(totals[0]) + float(self._penalties.sum())) / examples
+        return (float(totals[0]) + float(self._penalties.sum()) + constant) / len(order)
 
     def _counts_of(self, order: np.ndarray) -> np.ndarray:
         """For each step: 1 / Σ v, v the weights of its examples, and their number times that    (steps, 2)"""
@@ -229,6 +236,7 @@ class Objective:
     def __init__(self, plan: Plan, x: Any, y: np.ndarray, sample_weight: np.ndarray | None) -> None:
         self._plan, self._layout = plan, Layout(plan.network.layers, np.dtype(np.float64))
         self._weight = np.ones(x.shape[0]) if sample_weight is None else np.asarray(sample_weight, np.float64)
+        self._constant = float(np.average(constant_of(plan.loss, y), weights=self._weight))
         self._batch = min(_ROWS_AT_ONCE, x.shape[0])
         threads = plan.threads or best_threads(plan.network, self._batch, self._layout.width)
         self.workers = Workers(threads)
@@ -254,7 +262,8 @@ class Objective:
         for w, dw in zip(plain[::2], gradient[::2], strict=True):
             dw += strength * w
         squares = sum(float(np.vdot(w, w)) for w in plain[::2])
-        return float(totals[0]) / len(self._weight) + strength / 2 * squares, packed(gradient)
+        loss = float(totals[0]) / len(self._weight) + strength / 2 * squares + self._constant
+        return loss, packed(gradient)
 
     def unpacked(self, theta: np.ndarray) -> list[np.ndarray]:
         """``[w, b, w, b, …]`` of a flat vector."""
@@ -264,6 +273,13 @@ class Objective:
         weights = [part.reshape(shape) for part, shape in zip(parts, shapes[::2], strict=False)]
         biases = parts[len(weights) :]
         return [part for pair in zip(weights, biases, strict=True) for part in pair]
+
+
+def constant_of(loss: str, y: np.ndarray) -> np.ndarray:
+    """What scikit-learn's Poisson deviance has beside e^z − y z: y log y − y of each example, summed over outputs (N,)."""
+    if loss != "poisson":
+        return np.zeros(len(y))
+    return (scipy.special.xlogy(y, y) - y).sum(axis=1)
 
 
 def packed(parameters: Sequence[np.ndarray]) -> np.ndarray:
