@@ -9,7 +9,6 @@ import subprocess
 import sys
 import types
 import warnings
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -23,9 +22,11 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler, scale
 from sklearn.utils.estimator_checks import parametrize_with_checks
+from threadpoolctl import threadpool_limits
 
 import fastnn
 import fastnn.accel
+from fastnn.estimators import threads
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 IRIS = datasets.load_iris(return_X_y=True)
@@ -145,10 +146,10 @@ def test_partial_fits_are_those_of_scikit_learn() -> None:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("threads", [1, 2, 3])
-def test_threads_never_change_a_bit(threads: int) -> None:
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_threads_never_change_a_bit(count: int) -> None:
     x, y = datasets.load_digits(return_X_y=True)
-    model = fastnn.MLPClassifier((90, 70), n_threads=threads, max_iter=3, random_state=0, early_stopping=True).fit(x, y)
+    model = fastnn.MLPClassifier((90, 70), n_threads=count, max_iter=3, random_state=0, early_stopping=True).fit(x, y)
     one = fastnn.MLPClassifier((90, 70), n_threads=1, max_iter=3, random_state=0, early_stopping=True).fit(x, y)
     assert all((a == b).all() for a, b in zip(model.coefs_, one.coefs_, strict=True))
     assert model.validation_scores_ == one.validation_scores_
@@ -174,6 +175,19 @@ def test_what_scikit_learn_has_not() -> None:
     held = fastnn.MLPClassifier(random_state=0, learning_rate_init=0.05, n_iter_no_change=3)
     held.fit(x[::2], y[::2], X_val=x[1::2], y_val=y[1::2])
     assert held.best_validation_score_ == max(held.validation_scores_) == held.score(x[1::2], y[1::2])
+
+
+def test_threads_are_those_that_were_granted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threads, "available_threads", lambda: 4)
+    with threadpool_limits(4), threads.leased(None, 3) as first:
+        assert first == 3
+        with threads.leased(None, 3) as second, threads.leased(None, 3) as third, threads.leased(2, 9) as asked:
+            assert (second, third, asked) == (1, 1, 2)  # one each at least, and what is asked for
+    assert threads._taken == 0
+    with threadpool_limits(2):
+        assert threads.limit() == 2
+    monkeypatch.setenv("NUMBA_NUM_THREADS", "1")
+    assert threads.limit() == 1
 
 
 def test_parameters_are_scikit_learns_and_more() -> None:
@@ -250,13 +264,6 @@ def test_fits_from_many_threads_at_once_and_in_searches() -> None:
         GridSearchCV(pipeline, grid, cv=3, n_jobs=jobs).fit(*IRIS).cv_results_["mean_test_score"] for jobs in (1, 2)
     ]
     assert (scores[0] == scores[1]).all()
-
-
-@pytest.fixture
-def installed() -> Iterator[None]:
-    fastnn.accel.install()
-    yield
-    fastnn.accel.uninstall()
 
 
 def test_accel_reaches_what_was_imported_before_and_goes_again(caplog: pytest.LogCaptureFixture) -> None:

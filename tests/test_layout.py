@@ -41,7 +41,7 @@ MAY_IMPORT = {
         *("datasets", "distribution", "errors", "kernels", "machine", "model", "network", "reference", "training"),
     },
     "estimators": {
-        *("datasets", "distribution", "errors", "kernels", "model", "network", "reference", "training"),
+        *("datasets", "distribution", "errors", "kernels", "machine", "model", "network", "reference", "training"),
     },
     "accel": {"errors", "estimators"},
     "web": {"datasets", "distribution", "errors", "images", "model", "network", "reference", "training"},

@@ -24,13 +24,13 @@ from sklearn.utils.extmath import safe_sparse_dot
 from sklearn.utils.optimize import _check_optimize_result
 from sklearn.utils.validation import _check_sample_weight, validate_data
 
-from fastnn.estimators.solver import Objective, OptimizerState, Plan, Solver, packed
+from fastnn.estimators.solver import Objective, OptimizerState, Plan, Solver, packed, useful_threads
+from fastnn.estimators.threads import leased
 from fastnn.kernels.workers import Workers
 from fastnn.model.inference import LINKS, Forward
 from fastnn.network import Network
 from fastnn.reference import ACTIVATIONS as FUNCTIONS
 from fastnn.training.optimizers import OPTIMIZERS
-from fastnn.training.run import best_threads
 
 _LOSSES = {"softmax": "softmax", "logistic": "logistic", "identity": "squared", "exp": "poisson"}  # by out_activation_
 _KERNELS_FROM = 2e7  # floating-point operations of a prediction; below, NumPy has answered before threads have started
@@ -113,7 +113,6 @@ def _plan(est: Any, network: Network, batch: int) -> Plan:
         float(est.alpha),
         float(_extra(est, "dropout", 0.0)),
         int(est._random_state.randint(2**31)) if _extra(est, "dropout", 0.0) else 0,
-        _extra(est, "n_threads", None),
     )
 
 
@@ -193,16 +192,17 @@ def _validation_of(est: Any, X_val: Any, y_val: Any) -> _Examples | None:
 def _minimize(est: Any, network: Network, examples: _Examples) -> None:
     """L-BFGS by SciPy, on the gradient of all examples."""
     plan = _plan(est, network, examples.x.shape[0])
-    objective = Objective(plan, examples.x, _targets(est, examples.y), examples.sample_weight)
-    start = _parameters(est)
-    with objective.workers:
-        result = scipy.optimize.minimize(
-            objective,
-            packed(start),
-            method="L-BFGS-B",
-            jac=True,
-            options={"maxfun": est.max_fun, "maxiter": est.max_iter, "gtol": est.tol},
-        )
+    start, targets = _parameters(est), _targets(est, examples.y)
+    with leased(_extra(est, "n_threads", None), useful_threads(network, examples.x.shape[0])) as threads:
+        objective = Objective(plan, examples.x, targets, examples.sample_weight, threads)
+        with objective.workers:
+            result = scipy.optimize.minimize(
+                objective,
+                packed(start),
+                method="L-BFGS-B",
+                jac=True,
+                options={"maxfun": est.max_fun, "maxiter": est.max_iter, "gtol": est.tol},
+            )
     est.n_iter_ = _check_optimize_result("lbfgs", result, est.max_iter)
     est.loss_ = result.fun
     dtype = start[0].dtype
@@ -226,16 +226,18 @@ def _descend(est: Any, network: Network, examples: _Examples, incremental: bool,
         est._optimizer = OptimizerState(float(est.learning_rate_init))
     state = est._optimizer = OptimizerState(**vars(est._optimizer))
     plan = _plan(est, network, _batch_of(est, n))
-    solver = Solver(plan, _parameters(est), examples.x, _targets(est, examples.y), examples.sample_weight, state)
     est.loss_curve_ = list(getattr(est, "loss_curve_", []))
     if watched:
         est.validation_scores_ = list(getattr(est, "validation_scores_", None) or [])
         if getattr(est, "best_validation_score_", None) is None:
             est.best_validation_score_ = -np.inf
-    solver.compile()
-    est._solver = solver  # what predictions are made by until it is done
-    with solver.workers:
-        best = _epochs(est, solver, examples, validation, incremental)
+    start, targets = _parameters(est), _targets(est, examples.y)
+    with leased(_extra(est, "n_threads", None), useful_threads(network, plan.batch)) as threads:
+        solver = Solver(plan, start, examples.x, targets, examples.sample_weight, state, threads)
+        solver.compile()
+        est._solver = solver  # what predictions are made by until it is done
+        with solver.workers:
+            best = _epochs(est, solver, examples, validation, incremental)
     _keep(est, solver.parameters(best))
     if incremental:
         solver.keep_moments()
@@ -362,8 +364,8 @@ def outputs(est: Any, X: Any, check_input: bool = True) -> np.ndarray:
     flops = 2 * X.shape[0] * sum(layer.inputs * layer.units for layer in network.layers)
     if flops < _KERNELS_FROM:
         return LINKS[loss](_numpy_logits(est, X, network)).astype(dtype, copy=False)
-    threads = _extra(est, "n_threads", None) or best_threads(network, X.shape[0], 32)
-    with Workers(threads) as workers:
+    asked = _extra(est, "n_threads", None)
+    with leased(asked, useful_threads(network, X.shape[0])) as threads, Workers(threads) as workers:
         z = Forward(network, workers).logits(_parameters(est), _for_kernels(X))
     return LINKS[loss](z).astype(dtype, copy=False)
 

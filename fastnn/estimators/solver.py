@@ -12,6 +12,7 @@ import scipy.special
 from fastnn.datasets.base import Split
 from fastnn.kernels.barrier import new_team
 from fastnn.kernels.gradients import add_gradient
+from fastnn.kernels.host import SHAPE
 from fastnn.kernels.layout import Layout
 from fastnn.kernels.losses import Loss
 from fastnn.kernels.memory import Net, Span
@@ -51,8 +52,6 @@ class Plan:
         Share of the hidden units that is left out in a step.
     seed : int
         Of dropout.
-    threads : int, optional
-        As many as pay by default, and no more than can run.
     """
 
     network: Network
@@ -66,7 +65,6 @@ class Plan:
     l2: float = 0.0
     dropout: float = 0.0
     seed: int = 0
-    threads: int | None = None
 
 
 @dataclass
@@ -101,6 +99,7 @@ class Solver:
     sample_weight : ndarray (N,), optional
     state : OptimizerState
         Which changes as steps are taken.
+    threads : int
 
     Attributes
     ----------
@@ -116,13 +115,13 @@ class Solver:
         y: np.ndarray,
         sample_weight: np.ndarray | None,
         state: OptimizerState,
+        threads: int,
     ) -> None:
         self.plan, self.state = plan, state
         self._weighted = sample_weight is not None
         # weights of 1 where there are none: one kernel for both, and the same bits
         self._weight = np.ones(x.shape[0]) if sample_weight is None else np.asarray(sample_weight, np.float64)
         self._layout = Layout(plan.network.layers, parameters[0].dtype)
-        threads = plan.threads or best_threads(plan.network, plan.batch, self._layout.width)
         self.workers = Workers(threads)
         split = Split(x, y, self._weight, scale=1.0, source="X")
         sparse = hasattr(x, "indptr") or x.size >= _SPARSE_FROM
@@ -181,13 +180,15 @@ class Solver:
         totals = np.zeros(2)
         self._penalties[:] = 0
         counts = self._counts_of(order) if self._weighted else self._counts
-        starts = np.arange(0, len(order), self.plan.batch)
-        constant = np.add.reduceat(self._constant[order], starts) @ counts[:, 1] if self.plan.loss == "poisson" else 0.0
         over = Pass(order, rates, number, self.state.t, counts)
         if not all(finite for _, finite in self._steps.run(over, totals)):
             return float("nan")
         self.state.t += self.steps
-        return (float(totals[0]) + float(self._penalties.sum()) + constant) / len(order)
+        total = float(totals[0]) + float(self._penalties.sum())
+        if self.plan.loss == "poisson":
+            starts = np.arange(0, len(order), self.plan.batch)
+            total += float(np.add.reduceat(self._constant[order], starts) @ counts[:, 1])
+        return total / len(order)
 
     def _counts_of(self, order: np.ndarray) -> np.ndarray:
         """For each step: 1 / Σ v, v the weights of its examples, and their number times that    (steps, 2)"""
@@ -229,16 +230,15 @@ class Objective:
     Parameters
     ----------
     plan : Plan
-    x, y, sample_weight
+    x, y, sample_weight, threads
         See `Solver`.
     """
 
-    def __init__(self, plan: Plan, x: Any, y: np.ndarray, sample_weight: np.ndarray | None) -> None:
+    def __init__(self, plan: Plan, x: Any, y: np.ndarray, sample_weight: np.ndarray | None, threads: int) -> None:
         self._plan, self._layout = plan, Layout(plan.network.layers, np.dtype(np.float64))
         self._weight = np.ones(x.shape[0]) if sample_weight is None else np.asarray(sample_weight, np.float64)
         self._constant = float(np.average(constant_of(plan.loss, y), weights=self._weight))
         self._batch = min(_ROWS_AT_ONCE, x.shape[0])
-        threads = plan.threads or best_threads(plan.network, self._batch, self._layout.width)
         self.workers = Workers(threads)
         batches = Batches(Split(x, y, self._weight, scale=1.0, source="X"), _PLAIN[1], None, self._batch, self.workers)
         activation = activation_of(plan.network)
@@ -276,10 +276,15 @@ class Objective:
 
 
 def constant_of(loss: str, y: np.ndarray) -> np.ndarray:
-    """What scikit-learn's Poisson deviance has beside e^z − y z: y log y − y of each example, summed over outputs (N,)."""
+    """What scikit-learn's Poisson deviance has beside e^z − y z: y log y − y, summed over outputs    (N,)"""
     if loss != "poisson":
         return np.zeros(len(y))
     return (scipy.special.xlogy(y, y) - y).sum(axis=1)
+
+
+def useful_threads(network: Network, rows: int) -> int:
+    """Threads that make a step, or a prediction, of so many rows fastest, if they are there."""
+    return best_threads(network, rows, SHAPE.panel_width(8))
 
 
 def packed(parameters: Sequence[np.ndarray]) -> np.ndarray:
