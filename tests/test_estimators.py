@@ -28,11 +28,20 @@ import fastnn
 import fastnn.accel
 from fastnn.estimators import threads
 
-pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
+    pytest.mark.filterwarnings("ignore:scipy.optimize. The .disp. and .iprint.:DeprecationWarning"),  # before 1.7
+]
 IRIS = datasets.load_iris(return_X_y=True)
 SUMS = [sum(row) > 10 for row in IRIS[0]]
 DIABETES = datasets.load_diabetes(return_X_y=True)
 FIRST = {"solver": "lbfgs", "max_iter": 15}  # whose kernel the examples of the public names compile
+
+
+def every_check(estimators: list[Any]) -> pytest.MarkDecorator:
+    """scikit-learn's `parametrize_with_checks`, which hands pytest a generator before 1.7."""
+    mark = parametrize_with_checks(estimators)
+    return pytest.mark.parametrize(mark.args[0], list(mark.args[1]), **mark.kwargs)
 
 
 def both(kind: str, x: Any, y: Any, **options: Any) -> tuple[Any, Any]:
@@ -322,17 +331,18 @@ def test_accel_runs_a_program_as_it_is(way: str, tmp_path: Path) -> None:
 
 @pytest.mark.long
 @pytest.mark.filterwarnings("ignore")
-@parametrize_with_checks([fastnn.MLPClassifier(), fastnn.MLPRegressor()])
+@every_check([fastnn.MLPClassifier(), fastnn.MLPRegressor()])
 def test_scikit_learns_checks_of_estimators(estimator: Any, check: Any) -> None:
     check(estimator)
 
 
 @pytest.mark.long
-def test_scikit_learns_own_tests_through_the_plugin() -> None:
+def test_scikit_learns_own_tests_through_the_plugin(tmp_path: Path) -> None:
+    home = Path(neural_network.__file__).parent
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "fastnn.accel", "-p", "no:cacheprovider"]
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-p", "fastnn.accel", "-p", "no:cacheprovider", "-q", "--pyargs"]
-        + ["sklearn.neural_network"],
-        cwd=Path(neural_network.__file__).parent,
+        [*command, "--confcutdir", str(home.parent), "--pyargs", "sklearn.neural_network"],
+        cwd=tmp_path,
         capture_output=True,
         text=True,
         check=False,

@@ -360,20 +360,22 @@ def outputs(est: Any, X: Any, check_input: bool = True) -> np.ndarray:
     loss, solver = _LOSSES[est.out_activation_], vars(est).get("_solver")
     if solver is not None:
         return LINKS[loss](solver.logits(X))
-    network, dtype = _network_of(est), np.asarray(est.coefs_[0]).dtype
-    flops = 2 * X.shape[0] * sum(layer.inputs * layer.units for layer in network.layers)
-    if flops < _KERNELS_FROM:
-        return LINKS[loss](_numpy_logits(est, X, network)).astype(dtype, copy=False)
-    asked = _extra(est, "n_threads", None)
+    dtype = np.asarray(est.coefs_[0]).dtype
+    if 2 * X.shape[0] * sum(np.size(w) for w in est.coefs_) < _KERNELS_FROM:
+        return LINKS[loss](_numpy_logits(est, X)).astype(dtype, copy=False)
+    network, asked = _network_of(est), _extra(est, "n_threads", None)
     with leased(asked, useful_threads(network, X.shape[0])) as threads, Workers(threads) as workers:
         z = Forward(network, workers).logits(_parameters(est), _for_kernels(X))
     return LINKS[loss](z).astype(dtype, copy=False)
 
 
-def _numpy_logits(est: Any, X: Any, network: Network) -> np.ndarray:
-    for layer, w, b in zip(network.layers, est.coefs_, est.intercepts_, strict=True):
+def _numpy_logits(est: Any, X: Any) -> np.ndarray:
+    hidden = len(est.coefs_) - 1
+    names = [est.activation] * hidden if isinstance(est.activation, str) else list(est.activation)
+    for w, b, name in zip(est.coefs_, est.intercepts_, [*names, "identity"], strict=True):
         X = safe_sparse_dot(X, w)
-        X = FUNCTIONS[layer.activation](X + b)
+        X += b
+        X = FUNCTIONS[name](X) if name != "relu" else np.maximum(X, 0, out=X)
     return X
 
 
