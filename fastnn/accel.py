@@ -121,7 +121,7 @@ def main(arguments: list[str]) -> None:
     UsageError
         When there is no script.
     """
-    if not arguments or arguments[0] in ("-h", "--help"):
+    if not arguments or (arguments[0].startswith("-") and arguments[0] != "-m") or arguments == ["-m"]:
         raise UsageError("python -m fastnn.accel SCRIPT [ARGUMENTS …], or -m MODULE [ARGUMENTS …]")
     install()
     if arguments[0] == "-m":

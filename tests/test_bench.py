@@ -153,6 +153,6 @@ def test_rates_of_the_machine_and_of_products(monkeypatch: pytest.MonkeyPatch) -
 def test_the_steps_of_an_epoch_once_more() -> None:
     done: list[tuple[int, float]] = []
     run: Any = SimpleNamespace(state=SimpleNamespace(step=9, seconds=2.5))
-    run._steps = lambda: done.append((run.state.step, run.state.seconds))
+    run._run_steps = lambda: done.append((run.state.step, run.state.seconds))
     bench.again(run)
     assert done == [(0, 0.0)]
