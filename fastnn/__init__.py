@@ -41,31 +41,38 @@ _HOMES = {
     "MLPRegressor": "fastnn.estimators",
 }
 _ALIASES = {"load_data": "load", "draw_strokes": "draw", "check_gradients": "check"}
-__all__ = [
-    "Dataset",
-    "Epoch",
-    "FastnnError",
-    "MLPClassifier",
-    "MLPRegressor",
-    "Model",
-    "Network",
-    "Settings",
-    "Split",
-    "Training",
-    "__version__",
-    "check_gradients",
-    "draw_strokes",
-    "load",
-    "load_data",
-    "train",
-]
+_NEEDS = {"MLPClassifier": "sklearn", "MLPRegressor": "sklearn"}  # names that are not there without a package
+if TYPE_CHECKING:
+    __all__ = [
+        "Dataset",
+        "Epoch",
+        "FastnnError",
+        "MLPClassifier",
+        "MLPRegressor",
+        "Model",
+        "Network",
+        "Settings",
+        "Split",
+        "Training",
+        "__version__",
+        "check_gradients",
+        "draw_strokes",
+        "load",
+        "load_data",
+        "train",
+    ]
 
 
 def __dir__() -> list[str]:
-    return sorted(__all__)
+    from importlib.util import find_spec
+
+    there = [name for name in _HOMES if name not in _NEEDS or find_spec(_NEEDS[name])]
+    return sorted([*there, "__version__"])
 
 
 def __getattr__(name: str) -> "Any":
+    if name == "__all__":  # so that `from fastnn import *` leaves out what can't be imported
+        return __dir__()
     if name not in _HOMES:
         raise AttributeError(f"module 'fastnn' has no attribute {name!r}")
     return getattr(import_module(_HOMES[name]), _ALIASES.get(name, name))

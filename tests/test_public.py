@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import doctest
+import importlib.util
 import inspect
 import pickle
 import re
@@ -33,6 +34,16 @@ def test_every_public_name_is_there() -> None:
         assert callable(getattr(fastnn, name))
     with pytest.raises(AttributeError, match="no attribute 'trian'"):
         fastnn.trian  # noqa: B018
+
+
+def test_without_scikit_learn_its_estimators_are_no_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "sklearn" else find(name))
+    assert {*NAMES} - {*dir(fastnn)} == {"MLPClassifier", "MLPRegressor"}
+    everything: dict[str, object] = {}
+    exec("from fastnn import *", everything)
+    assert "train" in everything
+    assert "MLPClassifier" not in everything
 
 
 def test_editors_see_the_same_names() -> None:
