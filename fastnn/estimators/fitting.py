@@ -34,6 +34,7 @@ from fastnn.training.optimizers import OPTIMIZERS
 
 _LOSSES = {"softmax": "softmax", "logistic": "logistic", "identity": "squared", "exp": "poisson"}  # by out_activation_
 _KERNELS_FROM = 2e8  # floating-point operations of a prediction; below, NumPy has answered before threads have started
+_QUIET_BELOW = 4e5  # of one beside training: larger products make BLAS start threads, which spin while ours compute
 _WIDE = 256  # inputs of a float32 net from which on NumPy's products are as fast: the kernels predict in float64
 _SMALLEST_RATE = 1e-6  # of learning_rate="adaptive"
 _NOT_FINITE = (
@@ -359,21 +360,22 @@ def outputs(est: Any, X: Any, check_input: bool = True) -> np.ndarray:
     if check_input:
         X = validate_data(est, X, accept_sparse=["csr", "csc"], reset=False)
     loss, solver = _LOSSES[est.out_activation_], vars(est).get("_solver")
-    if solver is not None:
-        return LINKS[loss](solver.logits(X))
     dtype, flops = np.asarray(est.coefs_[0]).dtype, 2 * X.shape[0] * sum(np.size(w) for w in est.coefs_)
+    if solver is not None:  # in a fit
+        z = _numpy_logits(est, solver.parameters(), X) if flops < _QUIET_BELOW else solver.logits(X)
+        return LINKS[loss](z)
     if flops < _KERNELS_FROM or (dtype == np.float32 and X.shape[1] >= _WIDE):
-        return LINKS[loss](_numpy_logits(est, X)).astype(dtype, copy=False)
+        return LINKS[loss](_numpy_logits(est, _parameters(est), X)).astype(dtype, copy=False)
     network, asked = _network_of(est), _extra(est, "n_threads", None)
     with leased(asked, useful_threads(network, X.shape[0])) as threads, Workers(threads) as workers:
         z = Forward(network, workers).logits(_parameters(est), _for_kernels(X))
     return LINKS[loss](z).astype(dtype, copy=False)
 
 
-def _numpy_logits(est: Any, X: Any) -> np.ndarray:
-    hidden = len(est.coefs_) - 1
+def _numpy_logits(est: Any, parameters: list[np.ndarray], X: Any) -> np.ndarray:
+    hidden = len(parameters) // 2 - 1
     names = [est.activation] * hidden if isinstance(est.activation, str) else list(est.activation)
-    for w, b, name in zip(est.coefs_, est.intercepts_, [*names, "identity"], strict=True):
+    for w, b, name in zip(parameters[::2], parameters[1::2], [*names, "identity"], strict=True):
         X = safe_sparse_dot(X, w)
         X += b
         X = FUNCTIONS[name](X) if name != "relu" else np.maximum(X, 0, out=X)
